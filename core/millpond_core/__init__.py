@@ -1,0 +1,1 @@
+"""What Millpond's services share. No service imports another: they meet in topics and in this package."""

@@ -1,0 +1,53 @@
+"""The topics, declared once: who writes each, who reads it, and how it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+REQUESTS = "ai.requests"
+ROUTED = "ai.routed"
+BATCH_REALTIME = "ai.batch.realtime"
+BATCH_STANDARD = "ai.batch.standard"
+BATCH_OVERNIGHT = "ai.batch.overnight"
+FRONTIER = "ai.frontier"
+RESULTS = "ai.results"
+LEARN = "ai.learn"
+CLAIMS = "ai.claims"
+DEADLETTER = "ai.deadletter"
+
+DAY_MS = 24 * 3600 * 1000
+
+CLAIM_RETENTION_MS = 7 * DAY_MS
+"""Longer than ai.requests is kept plus the longest deadline, so that no copy of a request outlives its claim."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """writers and readers are service names, "producer" or "consumer"; config is Kafka's own."""
+
+    name: str
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    retention_ms: int = DAY_MS * 2
+    config: dict[str, str] = field(default_factory=dict[str, str])
+
+
+TOPICS = (
+    # What is too large for a request still arrives, so that it can be refused by name.
+    Topic(REQUESTS, ("producer",), ("router",), 2 * DAY_MS, {"max.message.bytes": str(4 << 20)}),
+    Topic(ROUTED, ("router", "frontier"), ("cache",)),
+    Topic(BATCH_REALTIME, ("cache",), ("batcher",)),
+    Topic(BATCH_STANDARD, ("cache",), ("batcher",)),
+    Topic(BATCH_OVERNIGHT, ("cache",), ("batcher",)),
+    Topic(FRONTIER, ("cache", "batcher"), ("frontier",)),
+    Topic(RESULTS, ("cache", "batcher", "frontier"), ("consumer",), 7 * DAY_MS),
+    Topic(LEARN, ("cache", "batcher", "frontier"), ("cache",)),
+    Topic(CLAIMS, ("cache",), ("cache",), CLAIM_RETENTION_MS, {"cleanup.policy": "compact,delete"}),
+    Topic(
+        DEADLETTER,
+        ("router", "cache", "batcher", "frontier"),
+        ("consumer",),
+        30 * DAY_MS,
+        {"max.message.bytes": str(4 << 20)},
+    ),
+)
