@@ -33,8 +33,13 @@ class Topic:
 
 
 TOPICS = (
-    # What is too large for a request still arrives, so that it can be refused by name.
-    Topic(REQUESTS, ("producer",), ("router",), 2 * DAY_MS, {"max.message.bytes": str(4 << 20)}),
+    # Deadlines count from the broker's append time. What is too large for a request still arrives, to be refused by name.
+    Topic(
+        REQUESTS,
+        ("producer",),
+        ("router",),
+        config={"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(4 << 20)},
+    ),
     Topic(ROUTED, ("router", "frontier"), ("cache",)),
     Topic(BATCH_REALTIME, ("cache",), ("batcher",)),
     Topic(BATCH_STANDARD, ("cache",), ("batcher",)),
