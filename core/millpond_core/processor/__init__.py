@@ -1,0 +1,34 @@
+"""The transactional processor: takes records, lets a strategy work on them, and commits results with their offsets.
+
+Three rules hold one result per request together: only stages behind the claim write results; no transaction without
+offsets; no transaction across I/O. ARCHITECTURE.md has the argument.
+"""
+
+from millpond_core.processor.broker import Aborted, Assigned, Broker, Fenced, Polled, Position
+from millpond_core.processor.claims import Claims, Verdict
+from millpond_core.processor.offset_map import OffsetMap
+from millpond_core.processor.processor import Finish, Processor, ProcessorSettings, Strategy, Taken
+from millpond_core.processor.record import Headers, Outgoing, Partition, Record, header, with_header
+
+__all__ = [
+    "Aborted",
+    "Assigned",
+    "Broker",
+    "Claims",
+    "Fenced",
+    "Finish",
+    "Headers",
+    "OffsetMap",
+    "Outgoing",
+    "Partition",
+    "Polled",
+    "Position",
+    "Processor",
+    "ProcessorSettings",
+    "Record",
+    "Strategy",
+    "Taken",
+    "Verdict",
+    "header",
+    "with_header",
+]

@@ -1,0 +1,265 @@
+"""The broker over real Kafka, with confluent-kafka."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from millpond_core.processor.broker import Aborted, Fenced, Polled, Position
+from millpond_core.processor.record import Outgoing, Partition, Record
+
+logger = logging.getLogger(__name__)
+
+CALL_S = 10.0
+"""Seconds that one call to the broker may take before it is tried again or given up."""
+
+TRANSACTION_MS = 2000
+"""What a producer that dies in mid-transaction may cost every read_committed reader, with the broker's check each
+500 ms on top: 2.4 s measured, against 61 s by default."""
+
+SESSION_MS = 6000
+"""Milliseconds until the partitions of a replica that died go to another; 6,000 is the least that brokers allow by
+default. A replica that comes back under its own number has them at once: members are static."""
+
+PREFETCH_KB = 8192
+"""Bytes that the client reads ahead, all partitions together; its default of 64 MB is a backlog in memory."""
+
+RETRY_MS = {"retry.backoff.ms": 1, "retry.backoff.max.ms": 10}
+"""By default every second transaction waits 100 ms for the markers of the one before it: 112 ms against 13."""
+
+READ_RECORDS = 2000
+"""Records that `read` gives at a time."""
+
+
+class ConfluentBroker:
+    """Implements `Broker`."""
+
+    def __init__(self, client: Mapping[str, str], group: str, replica: int, topics: Sequence[str]) -> None:
+        """client: librdkafka settings, `bootstrap.servers` among them. replica: this member's lasting number.
+
+        Ends what a dead process left open under this number. Raises KafkaException when Kafka cannot be reached.
+        """
+        self._client = dict(client)
+        self._group = group
+        self._revoked: list[Partition] = []
+        self._assigned: list[Position] = []
+        member = f"{group}-{replica}"
+        self._producer = Producer(
+            {
+                "partitioner": "murmur2_random",
+                "linger.ms": 0,
+                "compression.type": "lz4",
+                **RETRY_MS,
+                **self._client,
+                "transactional.id": member,
+                "transaction.timeout.ms": TRANSACTION_MS,
+            },
+            logger=logger,
+        )
+        self._producer.init_transactions(CALL_S)
+        self._consumer = Consumer(
+            {
+                "session.timeout.ms": SESSION_MS,
+                "heartbeat.interval.ms": SESSION_MS // 6,
+                "queued.max.messages.kbytes": PREFETCH_KB,
+                **self._client,
+                "group.id": group,
+                "group.instance.id": member,
+                "partition.assignment.strategy": "cooperative-sticky",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+            },
+            logger=logger,
+        )
+        self._consumer.subscribe(
+            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def poll(self, max_records: int, timeout_s: float) -> Polled:
+        first = self._consumer.poll(timeout_s)
+        messages = [first] if first is not None else []
+        changes = len(self._revoked)
+        if messages and max_records > 1:
+            messages += self._consumer.consume(max_records - 1, 0)
+        # A partition that was lost, and perhaps won again, after its record was fetched: the record comes again.
+        stale = set(self._revoked[changes:])
+        records = [record for message in messages if (record := self._record(message)) and record.partition not in stale]
+        polled = Polled(self._revoked, self._assigned, records)
+        self._revoked, self._assigned = [], []
+        return polled
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        self._consumer.pause([TopicPartition(*partition) for partition in partitions])
+
+    def resume(self, partitions: Sequence[Partition]) -> None:
+        self._consumer.resume([TopicPartition(*partition) for partition in partitions])
+
+    def commit(self, outgoing: Sequence[Outgoing], positions: Sequence[Position]) -> dict[Partition, int]:
+        written: dict[Partition, int] = {}
+
+        def note(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                written[Partition(str(message.topic()), _number(message))] = int(message.offset() or 0)
+
+        # Taken before it is known that this process is still a member: a member that was cast out since has the old
+        # generation in it, which the broker refuses. One cast out before has no member id, and would be waved through.
+        metadata = self._consumer.consumer_group_metadata()
+        if not self._consumer.memberid():
+            raise Aborted("not a member of the group just now")
+        offsets = [TopicPartition(*each.partition, each.offset, each.metadata) for each in positions]
+        try:
+            self._producer.begin_transaction()
+            for each in outgoing:
+                self._produce(each, note)
+            self._producer.send_offsets_to_transaction(offsets, metadata, CALL_S)
+            self._end_transaction(commit=True)
+        except KafkaException as failure:
+            self._give_up(failure)
+        return written
+
+    def read(self, partition: Partition, start: int) -> Iterator[tuple[Sequence[Record], int]]:
+        reader = Consumer(
+            {
+                **self._client,
+                "group.id": f"{self._group}-reader",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+            },
+            logger=logger,
+        )
+        try:
+            end = self._end_of(partition)
+            if start > end:
+                start = OFFSET_BEGINNING
+            reader.assign([TopicPartition(*partition, start)])
+            following = -1
+            while following < end:
+                messages = reader.consume(READ_RECORDS, 0.2)
+                records = [record for message in messages if (record := self._record(message))]
+                if records:
+                    following = records[-1].offset + 1
+                for message in messages:
+                    error = message.error()
+                    if error is not None and error.code() == KafkaError._PARTITION_EOF:  # pyright: ignore[reportPrivateUsage]
+                        # Markers of transactions are passed here; an open one stops it short of the end.
+                        following = max(following, int(message.offset() or 0))
+                if messages:
+                    yield records, following
+        finally:
+            reader.close()
+
+    def close(self) -> None:
+        self._consumer.close()
+        # Ends a transaction that is still open, so that no reader waits for its time to run out.
+        self._producer.flush(CALL_S)
+
+    def _produce(self, each: Outgoing, note: object) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    each.topic,
+                    value=each.value,
+                    key=each.key,
+                    headers=list(each.headers),
+                    **({} if each.partition is None else {"partition": each.partition, "on_delivery": note}),
+                )
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                return
+
+    def _end_transaction(self, *, commit: bool) -> None:
+        end = self._producer.commit_transaction if commit else self._producer.abort_transaction
+        while True:
+            try:
+                end(CALL_S)
+            except KafkaException as failure:
+                error: KafkaError = failure.args[0]
+                # The outcome is not known until the coordinator says it: asking again is the only right thing.
+                if not error.retriable() or error.txn_requires_abort():
+                    raise
+                logger.warning("the end of a transaction is not confirmed yet: %s", error.str())
+            else:
+                return
+
+    def _give_up(self, failure: KafkaException) -> None:
+        error: KafkaError = failure.args[0]
+        if not error.fatal():
+            try:
+                self._end_transaction(commit=False)
+            except KafkaException as second:
+                raise Fenced(f"a transaction can neither be committed nor aborted: {second.args[0].str()}") from second
+            raise Aborted(error.str()) from failure
+        raise Fenced(error.str()) from failure
+
+    def _end_of(self, partition: Partition) -> int:
+        """The end of everything written, open transactions included. Raises KafkaException."""
+        place = TopicPartition(*partition)
+        admin = AdminClient(self._client, logger=logger)
+        found = admin.list_offsets(
+            {place: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=CALL_S
+        )
+        return int(found[place].result().offset)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if not partitions:
+            return
+        # Waits for transactions that are about to commit offsets: the position is what it will stay.
+        committed = consumer.committed(partitions, CALL_S)
+        start: list[TopicPartition] = []
+        for place in committed:
+            fresh = place.offset < 0
+            start.append(TopicPartition(place.topic, place.partition, OFFSET_BEGINNING if fresh else place.offset))
+            partition = Partition(place.topic, place.partition)
+            self._assigned.append(Position(partition, max(place.offset, 0), "" if fresh else place.metadata or ""))
+        consumer.incremental_assign(start)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        gone = [Partition(place.topic, place.partition) for place in partitions]
+        self._revoked += gone
+        # One that came and went between two polls was never told of.
+        self._assigned = [each for each in self._assigned if each.partition not in gone]
+        consumer.incremental_unassign(partitions)
+
+    def _record(self, message: Message) -> Record | None:
+        """Raises Fenced for an error that does not pass by itself."""
+        error = message.error()
+        if error is None:
+            return Record(
+                Partition(str(message.topic()), _number(message)),
+                int(message.offset() or 0),
+                message.timestamp()[1],
+                _bytes(message.key()),
+                _bytes(message.value()),
+                tuple((name, _bytes(value) or b"") for name, value in message.headers() or ()),
+            )
+        if error.fatal():
+            raise Fenced(error.str())
+        if error.code() != KafkaError._PARTITION_EOF:  # pyright: ignore[reportPrivateUsage]
+            logger.warning("kafka: %s", error.str())
+        return None
+
+
+def _number(message: Message) -> int:
+    number = message.partition()
+    return OFFSET_END if number is None else number
+
+
+def _bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value

@@ -1,0 +1,123 @@
+"""Which records of one partition are finished, and how that is written beside the committed offset. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+METADATA_CHARACTERS = 4095
+"""What the broker takes; one more is refused (`offset.metadata.max.bytes`)."""
+
+TRACKED = 20_000
+"""Records that one map keeps; more make every commit slow."""
+
+_RUNS = re.compile(r"(?:[0-9]+\+[0-9]+(?:,[0-9]+\+[0-9]+)*)?")
+
+
+class OffsetMap:
+    """Records are taken in the order of their offsets and finished in any order.
+
+    The group's position is the first record that is not finished. What is finished beyond it is written into the
+    commit's metadata as runs: "2+3,1+4" says that after 2 offsets come 3 finished ones, then after 1 come 4. Offsets
+    that hold no record (transaction markers, compacted ones) belong to the run around them.
+    """
+
+    def __init__(self, offset: int, metadata: str = "") -> None:
+        """Go on from a committed position. Raises ValueError for metadata that this class did not write."""
+        self._next = offset
+        self._taken: dict[int, bool] = {}
+        """Offset → whether it is finished, in ascending order; the first one is not finished."""
+        self._unfinished = 0
+        self._restored = _decode(offset, metadata)
+        """Runs [first, end) finished before this map was made, that were not read again yet."""
+
+    def take(self, offset: int) -> bool:
+        """Note that the record was read. False where it is finished already. Raises ValueError out of order."""
+        if offset < self._next:
+            raise ValueError(f"offset {offset} came after {self._next - 1}")
+        self._next = offset + 1
+        while self._restored and self._restored[0][1] <= offset:
+            self._restored.pop(0)
+        finished = bool(self._restored) and self._restored[0][0] <= offset
+        if finished and not self._taken:
+            return False
+        self._taken[offset] = finished
+        self._unfinished += not finished
+        return not finished
+
+    def position(self, finished: Collection[int] = ()) -> tuple[int, str]:
+        """(offset, metadata) to commit once these are finished too. Does not note that they are."""
+        first = next((offset for offset, done in self._taken.items() if not (done or offset in finished)), self._next)
+        return first, _encode(first, self._runs(first, finished))
+
+    def finish(self, finished: Collection[int]) -> None:
+        """Note that these are finished. Raises KeyError for one that was not taken."""
+        for offset in finished:
+            self._unfinished -= not self._taken[offset]
+            self._taken[offset] = True
+        done: list[int] = []
+        for offset, is_done in self._taken.items():
+            if not is_done:
+                break
+            done.append(offset)
+        for offset in done:
+            del self._taken[offset]
+
+    @property
+    def unfinished(self) -> int:
+        """Records taken and not finished."""
+        return self._unfinished
+
+    @property
+    def oldest(self) -> int | None:
+        """The record that holds the position back."""
+        return next(iter(self._taken), None)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether something beyond the oldest record is finished."""
+        return len(self._taken) > self._unfinished or bool(self._restored)
+
+    def fullness(self) -> float:
+        """How much of what a map may hold it does hold; at 1 the next commit may fail."""
+        return max(len(self.position()[1]) / METADATA_CHARACTERS, len(self._taken) / TRACKED)
+
+    def _runs(self, first: int, finished: Collection[int]) -> list[tuple[int, int]]:
+        runs: list[tuple[int, int]] = []
+        start: int | None = None
+        for offset, done in self._taken.items():
+            if offset < first:
+                continue
+            if done or offset in finished:
+                start = offset if start is None else start
+            elif start is not None:
+                runs.append((start, offset))
+                start = None
+        if start is not None:
+            runs.append((start, self._next))
+        for begin, end in self._restored:
+            begin = max(begin, self._next, first)
+            if runs and begin <= runs[-1][1]:
+                runs[-1] = (runs[-1][0], max(end, runs[-1][1]))
+            elif begin < end:
+                runs.append((begin, end))
+        return runs
+
+
+def _encode(first: int, runs: list[tuple[int, int]]) -> str:
+    words: list[str] = []
+    for begin, end in runs:
+        words.append(f"{begin - first}+{end - begin}")
+        first = end
+    return ",".join(words)
+
+
+def _decode(first: int, metadata: str) -> list[tuple[int, int]]:
+    if not _RUNS.fullmatch(metadata):
+        raise ValueError(f"not an offset map: {metadata[:80]!r}")
+    runs: list[tuple[int, int]] = []
+    for word in metadata.split(",") if metadata else []:
+        gap, length = (int(number) for number in word.split("+"))
+        runs.append((first + gap, first + gap + length))
+        first += gap + length
+    return runs

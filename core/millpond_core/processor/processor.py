@@ -1,0 +1,402 @@
+"""The loop that joins a broker, a strategy and the claims: poll, submit, commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, TypeVarTuple
+
+from millpond_core.clock import Clock
+from millpond_core.processor.broker import Aborted, Broker, Position
+from millpond_core.processor.claims import Claims, Verdict
+from millpond_core.processor.offset_map import OffsetMap
+from millpond_core.processor.record import Outgoing, Partition, Record, header, with_header
+
+logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+Values = TypeVarTuple("Values")
+
+BODY_HEADER = "body-sha256"
+"""On records that can be claimed: the hash of the request's body."""
+
+ATTEMPT_HEADER = "attempt"
+"""How often this record was moved to its topic's tail; absent means never."""
+
+BUSY_POLL_S = 0.002
+"""Seconds that a poll waits while records are in flight: their results wait as long at most."""
+
+IDLE_POLL_S = 0.05
+"""Seconds that a poll waits when nothing is in flight; a record ends the wait at once. Bounds how late `tick` is."""
+
+QUIET_POLLS = 50
+"""Polls without news after which the busy wait grows by itself, up to ten times: rows that take long cost little."""
+
+RETRY_FIRST_S = 0.02
+RETRY_LAST_S = 1.0
+"""Seconds before an aborted transaction is tried again: doubled each time from the first to the last."""
+
+MOVE_FULLNESS = 0.75
+"""An offset map that is fuller than this gets its oldest record moved out of the way."""
+
+
+@dataclass(frozen=True)
+class ProcessorSettings:
+    """max_in_flight: records of one partition taken and not finished, beyond which it is paused.
+
+    transaction_records: records finished in one transaction. move_after_s: seconds that one record may hold back the
+    position of others that are finished. drain_s: seconds that `stop` waits for what is in flight.
+    """
+
+    max_poll_records: int = 500
+    max_in_flight: int = 500
+    transaction_records: int = 500
+    move_after_s: float = 60.0
+    drain_s: float = 20.0
+
+
+@dataclass(eq=False, slots=True)
+class Assignment:
+    """One partition from its assignment to its loss. A later assignment of the same partition is another object."""
+
+    partition: Partition
+    offsets: OffsetMap
+    taken: dict[int, Taken] = field(default_factory=dict)
+    paused: bool = False
+    live: bool = True
+
+
+@dataclass(eq=False, slots=True)
+class Taken:
+    """A record in this stage's hands. claimed: its claim is to be written with its outcome."""
+
+    record: Record
+    assignment: Assignment
+    taken_at: float
+    claimed: bool = False
+    finished: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether an outcome is still wanted."""
+        return self.assignment.live and not self.finished
+
+
+class Finish(Protocol):
+    def __call__(self, taken: Taken, outgoing: Sequence[Outgoing], *, urgent: bool = False) -> bool:
+        """The record is dealt with: these records are what came of it.
+
+        urgent: not to share a transaction with what is not. Returns False where it is too late (the partition is
+        gone, or the record was finished before): then nothing is written and the work was in vain.
+        """
+        ...
+
+
+class Strategy(Protocol):
+    """A service's work. The processor calls it from the event loop; it calls `Finish` once for each record."""
+
+    def submit(self, taken: Sequence[Taken]) -> None:
+        """Begin work on these records and return at once."""
+        ...
+
+    def tick(self) -> None:
+        """Called some 20 times a second or more often: what depends on the clock is done here."""
+        ...
+
+    def release(self, taken: Taken) -> bool:
+        """Give a record up that has not been worked on, so that it can be moved. False where work on it runs."""
+        ...
+
+    def drop(self, taken: Sequence[Taken]) -> None:
+        """The partition is gone: these outcomes are not wanted any more."""
+        ...
+
+    async def drain(self) -> None:
+        """Bring to an end, or to a point where it can be left, what is in flight; new records will not come."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Completion:
+    taken: Taken
+    outgoing: Sequence[Outgoing]
+
+
+class Processor:
+    """One replica of one stage."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        make_strategy: Callable[[Finish], Strategy],
+        settings: ProcessorSettings,
+        clock: Clock,
+        observer: Observer,
+        *,
+        claims: Claims | None = None,
+        conflict: Callable[[Record], Outgoing] | None = None,
+    ) -> None:
+        """claims: this stage is the first behind the producers. conflict: makes the dead letter of an id_conflict."""
+        self._broker = broker
+        self._settings = settings
+        self._clock = clock
+        self._observer = observer
+        self._claims = claims
+        self._conflict = conflict
+        self._assignments: dict[Partition, Assignment] = {}
+        self._urgent: list[_Completion] = []
+        self._bulk: list[_Completion] = []
+        self._stopping = asyncio.Event()
+        self._kafka = ThreadPoolExecutor(1, "kafka")
+        self._quiet = 0
+        self._retries = 0
+        self._retry_at = 0.0
+        self._strategy = make_strategy(self._finish)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(assignment.offsets.unfinished for assignment in self._assignments.values())
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        return tuple(self._assignments)
+
+    def stop(self) -> None:
+        """Take nothing more, finish or leave what is in flight, and let `run` end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `stop`. Raises Fenced, and whatever the strategy raises: then the process must end."""
+        drain: asyncio.Task[None] | None = None
+        try:
+            while not (drain and self._drained(drain)):
+                if self._stopping.is_set() and drain is None:
+                    drain = asyncio.create_task(asyncio.wait_for(self._strategy.drain(), self._settings.drain_s))
+                await self._step(taking=drain is None)
+        finally:
+            if drain:
+                drain.cancel()
+            await self._call(self._close)
+            self._kafka.shutdown()
+
+    def _drained(self, drain: asyncio.Task[None]) -> bool:
+        if not drain.done() or self._urgent or self._bulk:
+            return False
+        if failure := drain.exception():
+            if not isinstance(failure, TimeoutError):
+                raise failure
+            logger.warning("drain took more than %s s: %s records are left", self._settings.drain_s, self.in_flight)
+        return True
+
+    async def _step(self, *, taking: bool) -> None:
+        polled = await self._call(self._broker.poll, self._settings.max_poll_records, self._patience())
+        self._revoke(polled.revoked)
+        for position in polled.assigned:
+            await self._assign(position)
+        if taking:
+            self._take(polled.records)
+        self._strategy.tick()
+        self._move_blocking()
+        progress = await self._commit()
+        await self._adjust_flow(taking=taking)
+        self._quiet = 0 if progress or polled.records else self._quiet + 1
+
+    def _patience(self) -> float:
+        if self._urgent or self._bulk:
+            return BUSY_POLL_S if self._retries else 0
+        if not self.in_flight:
+            return IDLE_POLL_S
+        return min(BUSY_POLL_S * (1 + self._quiet // QUIET_POLLS), BUSY_POLL_S * 10)
+
+    # Assignments
+
+    def _revoke(self, partitions: Sequence[Partition]) -> None:
+        for partition in partitions:
+            assignment = self._assignments.pop(partition, None)
+            if assignment is None:
+                continue
+            assignment.live = False
+            if self._claims:
+                self._claims.release(partition.number)
+            self._strategy.drop([taken for taken in assignment.taken.values() if not taken.finished])
+            logger.info("lost %s-%d with %d in flight", *partition, assignment.offsets.unfinished)
+
+    async def _assign(self, position: Position) -> None:
+        if self._claims:
+            now_ms = int(self._clock.now() * 1000)
+            await self._call(self._claims.restore, self._broker, position.partition.number, now_ms)
+        offsets = OffsetMap(position.offset, position.metadata)
+        self._assignments[position.partition] = Assignment(position.partition, offsets)
+        logger.info("have %s-%d from offset %d", *position.partition, position.offset)
+
+    # Records
+
+    def _take(self, records: Sequence[Record]) -> None:
+        fresh: list[Taken] = []
+        now = self._clock.now()
+        for record in records:
+            assignment = self._assignments.get(record.partition)
+            if assignment is None or not assignment.offsets.take(record.offset):
+                continue
+            taken = Taken(record, assignment, now)
+            assignment.taken[record.offset] = taken
+            self._observer.taken(record.partition.topic)
+            if self._claims is None or self._is_new(self._claims, taken):
+                fresh.append(taken)
+        if fresh:
+            self._strategy.submit(fresh)
+
+    def _is_new(self, claims: Claims, taken: Taken) -> bool:
+        """Claim the record's request. A copy is finished here."""
+        record = taken.record
+        body = header(record.headers, BODY_HEADER)
+        # A record that was moved to the tail was claimed by the transaction that moved it.
+        if record.key is None or body is None or header(record.headers, ATTEMPT_HEADER):
+            return True
+        verdict = claims.claim(record.partition.number, record.key, body)
+        if verdict is Verdict.NEW:
+            taken.claimed = True
+            return True
+        self._observer.copy(conflict=verdict is Verdict.CONFLICT)
+        if verdict is Verdict.CONFLICT and self._conflict:
+            self._finish(taken, [self._conflict(record)])
+        else:
+            self._finish(taken, [])
+        return False
+
+    def _finish(self, taken: Taken, outgoing: Sequence[Outgoing], *, urgent: bool = False) -> bool:
+        if not taken.live:
+            self._observer.late()
+            return False
+        taken.finished = True
+        if taken.claimed and self._claims and taken.record.key:
+            outgoing = [*outgoing, self._claims.outgoing(taken.record.partition.number, taken.record.key)]
+        (self._urgent if urgent else self._bulk).append(_Completion(taken, outgoing))
+        return True
+
+    def _move_blocking(self) -> None:
+        """Send a record that holds back others to its topic's tail, in the transaction that finishes it here."""
+        latest = self._clock.now() - self._settings.move_after_s
+        for assignment in self._assignments.values():
+            if not assignment.offsets.blocked:
+                continue
+            oldest = assignment.taken.get(assignment.offsets.oldest or 0)
+            if oldest is None or oldest.finished:
+                continue
+            if oldest.taken_at > latest and assignment.offsets.fullness() < MOVE_FULLNESS:
+                continue
+            if self._strategy.release(oldest):
+                self._finish(oldest, [moved_to_tail(oldest.record)])
+                self._observer.moved(assignment.partition.topic)
+
+    # Transactions
+
+    async def _commit(self) -> bool:
+        """Commit what is finished: the urgent first and by itself. Returns whether anything was."""
+        if self._clock.now() < self._retry_at:
+            return False
+        progress = False
+        size = self._settings.transaction_records
+        for queue in (self._urgent, self._bulk):
+            while queue:
+                batch = queue[:size]
+                if not await self._transact(batch):
+                    return progress
+                del queue[: len(batch)]
+                progress = True
+        return progress
+
+    async def _transact(self, batch: Sequence[_Completion]) -> bool:
+        """One transaction. False where it was aborted and is to be tried again."""
+        live = [completion for completion in batch if completion.taken.assignment.live]
+        if not live:
+            return True
+        finished: dict[Partition, set[int]] = defaultdict(set)
+        claimed: dict[int, list[bytes]] = defaultdict(list)
+        for completion in live:
+            record = completion.taken.record
+            finished[record.partition].add(record.offset)
+            if completion.taken.claimed and record.key:
+                claimed[record.partition.number].append(record.key)
+        positions = [
+            Position(partition, *self._assignments[partition].offsets.position(offsets))
+            for partition, offsets in finished.items()
+        ]
+        outgoing = [each for completion in live for each in completion.outgoing]
+        try:
+            await self._call(self._write, outgoing, positions, claimed)
+        except Aborted as failure:
+            pause = min(RETRY_FIRST_S * 2**self._retries, RETRY_LAST_S)
+            self._retries += 1
+            self._retry_at = self._clock.now() + pause
+            self._observer.aborted()
+            logger.warning("transaction aborted, to be tried again in %.2f s: %s", pause, failure)
+            return False
+        self._retries = 0
+        for partition, offsets in finished.items():
+            assignment = self._assignments[partition]
+            assignment.offsets.finish(offsets)
+            for offset in offsets:
+                del assignment.taken[offset]
+            self._observer.finished(partition.topic, len(offsets))
+        self._observer.committed()
+        return True
+
+    def _write(
+        self, outgoing: Sequence[Outgoing], positions: Sequence[Position], claimed: dict[int, list[bytes]]
+    ) -> None:
+        written = self._broker.commit(outgoing, positions)
+        if self._claims and claimed:
+            self._claims.settle(claimed, written, int(self._clock.now() * 1000))
+
+    async def _adjust_flow(self, *, taking: bool) -> None:
+        """Pause partitions with too much in flight, resume those with half of that."""
+        most = self._settings.max_in_flight
+        full: list[Assignment] = []
+        free: list[Assignment] = []
+        for assignment in self._assignments.values():
+            held = assignment.offsets.unfinished
+            if not assignment.paused and (held >= most or not taking):
+                full.append(assignment)
+            elif assignment.paused and taking and held <= most // 2:
+                free.append(assignment)
+        for assignments, paused, call in ((full, True, self._broker.pause), (free, False, self._broker.resume)):
+            if assignments:
+                await self._call(call, [assignment.partition for assignment in assignments])
+                for assignment in assignments:
+                    assignment.paused = paused
+        self._observer.in_flight(self.in_flight)
+
+    # The thread that all calls of the broker come from
+
+    async def _call(self, function: Callable[[*Values], Value], *arguments: *Values) -> Value:
+        return await asyncio.get_running_loop().run_in_executor(self._kafka, function, *arguments)
+
+    def _close(self) -> None:
+        if self._claims:
+            self._claims.close()
+        self._broker.close()
+
+
+def moved_to_tail(record: Record) -> Outgoing:
+    """The same record for the end of its own partition."""
+    attempt = int(header(record.headers, ATTEMPT_HEADER) or b"0") + 1
+    headers = with_header(record.headers, ATTEMPT_HEADER, str(attempt).encode())
+    return Outgoing(record.partition.topic, record.key, record.value, headers, record.partition.number)
+
+
+class Observer(Protocol):
+    """What a processor tells of itself, for metrics."""
+
+    def taken(self, topic: str) -> None: ...
+    def finished(self, topic: str, count: int) -> None: ...
+    def copy(self, *, conflict: bool) -> None: ...
+    def late(self) -> None: ...
+    def moved(self, topic: str) -> None: ...
+    def committed(self) -> None: ...
+    def aborted(self) -> None: ...
+    def in_flight(self, count: int) -> None: ...

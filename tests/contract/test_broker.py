@@ -1,0 +1,129 @@
+"""What every broker promises, in memory and on real Kafka."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster import Cluster, InMemory, RealKafka, fresh, held, polls, records_of
+from millpond_core.processor import Aborted, Fenced, Outgoing, Partition, Position
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    return InMemory() if request.param == "memory" else RealKafka(request.getfixturevalue("kafka"))
+
+
+def test_a_record_comes_as_it_was_sent(cluster: Cluster) -> None:
+    topic = cluster.topic(2)
+    sent = Outgoing(topic, b"key", b"\x00value", (("a", b"1"), ("b", b"\xff")), partition=1)
+    cluster.append(sent)
+    broker = cluster.member(fresh("group"), 0, [topic])
+    (polled,) = polls([broker], lambda seen: bool(records_of(seen[0])))
+    (record,) = records_of(polled)
+    assert (record.key, record.value, record.headers) == (sent.key, sent.value, sent.headers)
+    assert (record.partition, record.offset) == (Partition(topic, 1), 0)
+    assert record.timestamp_ms > 1_700_000_000_000
+    broker.close()
+
+
+def test_what_is_committed_is_seen_and_gone_on_from(cluster: Cluster) -> None:
+    source, target, group = cluster.topic(1), cluster.topic(1), fresh("group")
+    for number in range(3):
+        cluster.append(Outgoing(source, b"k", str(number).encode()))
+    broker = cluster.member(group, 0, [source])
+    polls([broker], lambda seen: len(records_of(seen[0])) == 3)
+    place = Partition(source, 0)
+    written = broker.commit([Outgoing(target, b"k", b"out", partition=0)], [Position(place, 1, "1+1")])
+    assert written == {Partition(target, 0): 0}
+    broker.close()
+    assert [record.value for record in cluster.records(target)] == [b"out"]
+
+    again = cluster.member(group, 0, [source])
+    (polled,) = polls([again], lambda seen: len(records_of(seen[0])) == 2)
+    assert [position for each in polled for position in each.assigned] == [Position(place, 1, "1+1")]
+    assert [record.offset for record in records_of(polled)] == [1, 2]
+    again.close()
+
+
+def test_the_longest_metadata_comes_back(cluster: Cluster) -> None:
+    source, group = cluster.topic(1), fresh("group")
+    broker = cluster.member(group, 0, [source])
+    polls([broker], lambda seen: len(held(seen[0])) == 1)
+    longest = ",".join(["1+1"] * 1024)
+    assert len(longest) == 4095
+    broker.commit([], [Position(Partition(source, 0), 0, longest)])
+    broker.close()
+    again = cluster.member(group, 0, [source])
+    (polled,) = polls([again], lambda seen: len(held(seen[0])) == 1)
+    assert [position.metadata for each in polled for position in each.assigned] == [longest]
+    again.close()
+
+
+def test_a_second_member_gets_its_share_after_the_first_gave_it_up(cluster: Cluster) -> None:
+    source, group = cluster.topic(4), fresh("group")
+    first = cluster.member(group, 0, [source])
+    polls([first], lambda seen: len(held(seen[0])) == 4)
+    second = cluster.member(group, 1, [source])
+    mine, other = polls([first, second], lambda seen: len(held(seen[1])) == 2)
+    given_up = {partition for each in mine for partition in each.revoked}
+    assert held(other) == given_up
+    first.close()
+    second.close()
+
+
+def test_a_member_that_takes_a_place_fences_who_had_it(cluster: Cluster) -> None:
+    source, target, group = cluster.topic(1), cluster.topic(1), fresh("group")
+    before = cluster.member(group, 0, [source])
+    polls([before], lambda seen: len(held(seen[0])) == 1)
+    after = cluster.member(group, 0, [source])
+    with pytest.raises((Fenced, Aborted)):
+        before.commit([Outgoing(target, b"k", b"late")], [Position(Partition(source, 0), 1, "")])
+    polls([after], lambda seen: len(held(seen[0])) == 1)
+    after.commit([Outgoing(target, b"k", b"mine")], [Position(Partition(source, 0), 1, "")])
+    assert [record.value for record in cluster.records(target)] == [b"mine"]
+    after.close()
+
+
+def test_a_paused_partition_gives_nothing_until_it_is_resumed(cluster: Cluster) -> None:
+    source = cluster.topic(2)
+    broker = cluster.member(fresh("group"), 0, [source])
+    polls([broker], lambda seen: len(held(seen[0])) == 2)
+    broker.pause([Partition(source, 0)])
+    for number in range(2):
+        cluster.append(Outgoing(source, b"k", b"v", partition=number))
+    (polled,) = polls([broker], lambda seen: bool(records_of(seen[0])))
+    assert {record.partition.number for record in records_of(polled)} == {1}
+    broker.resume([Partition(source, 0)])
+    (polled,) = polls([broker], lambda seen: bool(records_of(seen[0])))
+    assert {record.partition.number for record in records_of(polled)} == {0}
+    broker.close()
+
+
+def test_reading_gives_all_that_was_committed_and_where_it_ends(cluster: Cluster) -> None:
+    source, log, group = cluster.topic(1), cluster.topic(1), fresh("group")
+    broker = cluster.member(group, 0, [source])
+    polls([broker], lambda seen: len(held(seen[0])) == 1)
+    place = Partition(log, 0)
+    for number in range(3):
+        broker.commit([Outgoing(log, b"%d" % number, b"v", partition=0)], [Position(Partition(source, 0), 0, "")])
+    chunks = list(broker.read(place, 0))
+    assert [record.key for records, _ in chunks for record in records] == [b"0", b"1", b"2"]
+    end = chunks[-1][1]
+    assert list(broker.read(place, end)) in ([], [([], end)])
+    assert [record.key for records, _ in broker.read(place, end + 50) for record in records] == [b"0", b"1", b"2"]
+    broker.close()
+
+
+def test_keys_go_where_every_other_producer_of_millpond_sends_them(request: pytest.FixtureRequest) -> None:
+    """murmur2, as Faust and Java have it: librdkafka's default would send copies of an id elsewhere."""
+    from aiokafka.partitioner import murmur2
+
+    cluster = RealKafka(request.getfixturevalue("kafka"))
+    source, target = cluster.topic(1), cluster.topic(7)
+    broker = cluster.member(fresh("group"), 0, [source])
+    polls([broker], lambda seen: len(held(seen[0])) == 1)
+    keys = [b"tenant/%d" % number for number in range(100)]
+    broker.commit([Outgoing(target, key, b"v") for key in keys], [Position(Partition(source, 0), 0, "")])
+    landed = {record.key: record.partition.number for record in cluster.records(target)}
+    assert landed == {key: (murmur2(key) & 0x7FFFFFFF) % 7 for key in keys}
+    broker.close()
