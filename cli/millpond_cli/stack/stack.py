@@ -1,0 +1,308 @@
+"""The local stack as one object: start it, know its addresses, harm it, stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import importlib.util
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from millpond_cli.setup.home import REPOSITORY, Home
+from millpond_cli.stack.addresses import Addresses, addresses, port_values
+from millpond_cli.stack.components import COMPONENTS, DEFAULT_PORT_BASE, SPAN
+from millpond_cli.stack.description import HOST, Component, DescriptionError, Instance, instances, select
+from millpond_cli.stack.errors import AlreadyUp, NotSetUp, PortTaken, StackError
+from millpond_cli.stack.identity import identify
+from millpond_cli.stack.leftovers import end_leftovers
+from millpond_cli.stack.ports import check_base, taken
+from millpond_cli.stack.state import ComponentState, State, read, type_of_phase, write
+from millpond_cli.stack.supervisor import Supervisor, type_of_report
+
+STAND_IN_KEY = "stand-in"
+"""OpenAI's client refuses an empty key; the stand-in reads none."""
+
+
+def print_line(component: str, text: str) -> None:
+    print(f"{component}: {text}", flush=True)
+
+
+class Stack:
+    """A stack in this process: `with Stack(home, 19000, only={"kafka"}) as stack: ...`.
+
+    It is ready when the block is entered and gone when it is left, whatever leaves it. Ctrl-C and SIGTERM leave it
+    where `ending.signals_end` turned them into exceptions. All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        port_base: int = DEFAULT_PORT_BASE,
+        *,
+        only: frozenset[str] | set[str] | None = None,
+        replicas: Mapping[str, int] | None = None,
+        config: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        run: Path | None = None,
+        report: type_of_report = print_line,
+    ) -> None:
+        """home: the folder that was set up. run: where logs, data and state go, `home/run` by default.
+
+        only: exactly these components, not what they need; all for None.
+        config: the services' configuration file, in place of MILLPOND_CONFIG and the repository's own.
+        environment: further variables for every component, over those of this process.
+        report: called with (component, line) for whatever a person should see.
+        Raises StackError for a contradiction in these.
+        """
+        self._home = Home(home.absolute())
+        self._run = (run or self._home.run).absolute()
+        self._port_base = port_base
+        self._report = report
+        self._environment = {**os.environ, **(environment or {})}
+        if wrong := check_base(port_base, SPAN):
+            raise StackError(wrong)
+        try:
+            chosen, traces_file = self._choose(None if only is None else frozenset(only))
+            provider = self._environment.get("MILLPOND_PROVIDER_BASE_URL")
+            otlp = self._environment.get("MILLPOND_OTLP_ENDPOINT")
+            nothing_yet = addresses(port_base, (), provider, otlp, traces_file)
+            runs_jaeger = any(component.name == "jaeger" for component in chosen)
+            port = port_values(port_base)
+            values = {
+                **port,
+                "python": sys.executable,
+                "models_python": str(self._home.models_python),
+                "repo": str(REPOSITORY),
+                "data": str(self._run / "data"),
+                "assets": str(self._home.assets),
+                "kafka_libs": str(self._home.kafka_libs),
+                "jaeger_binary": str(self._home.jaeger_binary),
+                "milvus_binaries": str(self._home.milvus_binaries),
+                "config": self._configuration(config),
+                "provider_url": nothing_yet.provider,
+                "provider_key": self._environment.get("MILLPOND_PROVIDER_API_KEY", STAND_IN_KEY),
+                "otlp": f"http://{HOST}:{port['jaeger.otlp']}" if runs_jaeger else otlp or "",
+                "traces_file": traces_file or "",
+            }
+            self._instances = instances(chosen, port_base, values, replicas or {})
+        except DescriptionError as failure:
+            raise StackError(str(failure)) from None
+        self.addresses: Addresses = addresses(port_base, self._instances, provider, otlp, traces_file)
+        self._id = uuid.uuid4().hex
+        self._phase: type_of_phase = "starting"
+        self._lock: TextIO | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._supervisor: Supervisor | None = None
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The names of the instances that are part of this stack."""
+        return tuple(instance.name for instance in self._instances)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start everything and wait until all of it is ready. On any failure nothing is left running.
+
+        Raises AlreadyUp, PortTaken, NotSetUp or DidNotStart.
+        """
+        self._take_lock()
+        try:
+            self._clean_up()
+            self._check()
+            for folder in ("logs", "data"):
+                (self._run / folder).mkdir(parents=True, exist_ok=True)
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="stack", daemon=True)
+            self._thread.start()
+            self._supervisor = Supervisor(
+                self._id,
+                self._instances,
+                logs=self._run / "logs",
+                data=self._run / "data",
+                environment=self._environment,
+                report=self._report,
+                changed=self._write_state,
+            )
+            # Before the first process: from here on the next start knows what to look for.
+            self._write_state()
+            self._call(self._supervisor.start())
+            self._phase = "ready"
+            self._write_state()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop everything; nothing is left when this returns. A second Ctrl-C ends the wait: everything is killed."""
+        self._phase = "stopping"
+        try:
+            if self._supervisor is not None:
+                try:
+                    self._call(self._supervisor.stop())
+                except (KeyboardInterrupt, SystemExit):
+                    self._call(self._supervisor.kill_all())
+                    raise
+        finally:
+            self._supervisor = None
+            if self._loop is not None and self._thread is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+                self._loop.close()
+                self._loop = self._thread = None
+            if self._lock is not None:
+                (self._run / "state.json").unlink(missing_ok=True)
+                self._lock.close()
+                self._lock = None
+
+    def status(self) -> Mapping[str, ComponentState]:
+        """Instance → what it is doing."""
+        return self._running().states()
+
+    def kill(self, name: str) -> None:
+        """SIGKILL an instance and all its processes, as a crash would; it is started again after the back-off."""
+        self._call(self._running().kill(name))
+
+    def halt(self, name: str) -> None:
+        """Stop an instance and leave it stopped until `restart`."""
+        self._call(self._running().halt(name))
+
+    def restart(self, name: str) -> None:
+        """Stop an instance where it runs, start it and wait until it is ready. Raises DidNotStart."""
+        self._call(self._running().restart(name))
+
+    def send_signal(self, name: str, signum: signal.Signals) -> None:
+        """Send a signal to all processes of an instance: SIGSTOP and SIGCONT freeze and thaw it."""
+        self._call(self._running().send_signal(name, signum))
+
+    def _choose(self, only: frozenset[str] | None) -> tuple[tuple[Component, ...], str | None]:
+        """(what runs, the file for traces where they go to one). Says what is left out and why."""
+        chosen = list(select(COMPONENTS, only))
+        traces_file = None
+        for component in tuple(chosen):
+            reason = self._leave_out(component)
+            if reason is None:
+                continue
+            chosen.remove(component)
+            if component.name == "jaeger" and not self._environment.get("MILLPOND_OTLP_ENDPOINT"):
+                traces_file = str(self._run / "traces.jsonl")
+                reason = f"{reason}; traces go to {traces_file}"
+            self._report(component.name, f"left out: {reason}")
+        return tuple(chosen), traces_file
+
+    def _leave_out(self, component: Component) -> str | None:
+        """Why this component does not run here, or None."""
+        if component.name == "stand-in" and (url := self._environment.get("MILLPOND_PROVIDER_BASE_URL")):
+            return f"the provider is {url}"
+        if component.name == "jaeger":
+            if collector := self._environment.get("MILLPOND_OTLP_ENDPOINT"):
+                return f"traces go to {collector}"
+            if not self._home.jaeger_binary.exists():
+                return "it is not built"
+        if component.module is not None and not _is_installed(component.module):
+            return f"the Python module {component.module} is not installed"
+        return None
+
+    def _configuration(self, given: Path | None) -> str:
+        if given is not None:
+            return str(given.absolute())
+        if inherited := self._environment.get("MILLPOND_CONFIG"):
+            return str(Path(inherited).absolute())
+        own = REPOSITORY / "config" / "millpond.yaml"
+        return str(own) if own.exists() else ""
+
+    def _take_lock(self) -> None:
+        self._run.mkdir(parents=True, exist_ok=True)
+        lock = (self._run / "lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            state = read(self._run / "state.json")
+            who = f" (pid {state.supervisor.pid})" if state else ""
+            raise AlreadyUp(f"a stack is up in {self._run} already{who}: ./millpond down stops it") from None
+        self._lock = lock
+
+    def _clean_up(self) -> None:
+        state = read(self._run / "state.json")
+        if state is not None and (count := end_leftovers(state)):
+            self._report("stack", f"the last one was not stopped: ended {count} processes that it left")
+
+    def _check(self) -> None:
+        """Raises PortTaken or NotSetUp."""
+        for path, component in (
+            (self._home.kafka_libs, "kafka"),
+            (self._home.models_python, "triton"),
+            (self._home.models_python, "stand-in"),
+            (self._home.assets, "triton"),
+            (self._home.milvus_binaries, "milvus"),
+        ):
+            if component in self.components and not path.exists():
+                raise NotSetUp(f"{component} was not set up ({path} is missing): run ./millpond setup")
+        if found := taken(self._instances):
+            raise PortTaken("\n".join(str(each) for each in found))
+
+    def _running(self) -> Supervisor:
+        if self._supervisor is None:
+            raise StackError("this stack is not running")
+        return self._supervisor
+
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._loop is None:
+            work.close()
+            raise StackError("this stack is not running")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _write_state(self) -> None:
+        own = identify(os.getpid())
+        if own is None or self._supervisor is None:
+            return
+        write(
+            self._run / "state.json",
+            State(
+                stack=self._id,
+                supervisor=own,
+                phase=self._phase,
+                port_base=self._port_base,
+                addresses=self.addresses,
+                components=self._supervisor.states(),
+            ),
+        )
+
+
+def _is_installed(module: str) -> bool:
+    """Whether the module could be imported; its package is imported for that, it is not."""
+    with suppress(ModuleNotFoundError):
+        return importlib.util.find_spec(module) is not None
+    return False
+
+
+def running(home: Path, *, run: Path | None = None) -> Addresses | None:
+    """The addresses of the stack that is up and ready in this home, or None."""
+    state = running_state(run or Home(home.absolute()).run)
+    return state.addresses if state is not None and state.phase == "ready" else None
+
+
+def running_state(run: Path) -> State | None:
+    """What the stack in this run folder says of itself, or None where none runs."""
+    state = read(run / "state.json")
+    return state if state is not None and identify(state.supervisor.pid) == state.supervisor else None

@@ -1,0 +1,71 @@
+"""The file in which a running stack says who it is: state.json in its run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from millpond_cli.stack.addresses import Addresses, from_json
+from millpond_cli.stack.identity import ProcessId
+
+MARK = "MILLPOND_STACK"
+"""Environment variable of every component: `{stack}/{instance}`. What carries it belongs to that stack."""
+
+VERSION = 1
+
+type_of_phase = Literal["starting", "ready", "stopping"]
+
+
+@dataclass(frozen=True)
+class ComponentState:
+    """state: waiting, starting, ready, finished, died, halted or stopped. since: seconds since 1970.
+
+    identity: None while no process runs. restarts: how often it was started again after it died.
+    """
+
+    state: str
+    since: float
+    restarts: int
+    identity: ProcessId | None
+    ports: Mapping[str, int]
+    log: str
+
+
+@dataclass(frozen=True)
+class State:
+    """stack: this start's own id, the first half of every component's mark."""
+
+    stack: str
+    supervisor: ProcessId
+    phase: type_of_phase
+    port_base: int
+    addresses: Addresses
+    components: Mapping[str, ComponentState]
+
+
+def write(path: Path, state: State) -> None:
+    """The file appears whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"version": VERSION, **asdict(state)}, indent=1))
+    partial.replace(path)
+
+
+def read(path: Path) -> State | None:
+    """None where there is none, or one that another version of the stack wrote."""
+    try:
+        given = json.loads(path.read_text())
+        if given.pop("version") != VERSION:
+            return None
+        components = {
+            name: ComponentState(**{**each, "identity": ProcessId(**each["identity"]) if each["identity"] else None})
+            for name, each in given.pop("components").items()
+        }
+        supervisor = ProcessId(**given.pop("supervisor"))
+        return State(
+            supervisor=supervisor, addresses=from_json(given.pop("addresses")), components=components, **given
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
