@@ -86,6 +86,13 @@ class TierSettings(Section):
 class LimitsSettings(Limits):
     """What a request may be: the bounds of validate.Limits, as settings."""
 
+    @field_validator("*")
+    @classmethod
+    def _positive(cls, value: int) -> int:
+        if value <= 0:
+            raise ValueError("must be more than 0")
+        return value
+
 
 Dollars = Annotated[Decimal, Field(ge=0)]
 
@@ -150,21 +157,16 @@ def _flat(dollars: str) -> PriceSettings:
     return PriceSettings(Decimal(dollars), Decimal(dollars))
 
 
-SMALL = ModelSettings(
-    name="smollm2-135m",
-    kind="triton",
-    role="small",
-    context_tokens=2048,
-    price=PricesSettings(synchronous=_flat("0.05"), batch=_flat("0.05")),
-)
-LARGE = ModelSettings(
-    name="stand-in-large",
-    kind="openai",
-    role="frontier",
-    context_tokens=4096,
-    price=PricesSettings(synchronous=_flat("10"), batch=_flat("1")),
-)
-"""The default is a small model that stands in for a large one, and its name says so in every result."""
+def _default_models(settings: dict[str, Any]) -> list[ModelSettings]:
+    """A small model of our own, and the provider's."""
+    small = PricesSettings(synchronous=_flat("0.05"), batch=_flat("0.05"))
+    large = PricesSettings(synchronous=_flat("10"), batch=_flat("1"))
+    return [
+        ModelSettings(name="smollm2-135m", kind="triton", role="small", context_tokens=2048, price=small),
+        ModelSettings(
+            name=settings["provider_model"], kind="openai", role="frontier", context_tokens=4096, price=large
+        ),
+    ]
 
 
 class Settings(BaseSettings):
@@ -189,11 +191,16 @@ class Settings(BaseSettings):
     )
     triton: str = Field(default="127.0.0.1:8001", description="Triton's gRPC address, `host:port`.")
     milvus: str = Field(default="http://127.0.0.1:19530", description="Milvus's address.")
-    models: list[ModelSettings] = Field(
-        default=[SMALL, LARGE], description="The models that answer; see below. Prices are configuration: put your own."
-    )
     provider_base_url: str = Field(
         default="http://127.0.0.1:8090/v1", description="The OpenAI-compatible endpoint of models that name none."
+    )
+    provider_model: str = Field(
+        default="stand-in-large",
+        description="The large model there. By default a small one that stands in for it, and says so in every result.",
+    )
+    models: list[ModelSettings] = Field(
+        default_factory=_default_models,
+        description="The models that answer; see below. Prices are configuration: put your own.",
     )
     tiers: TierSettings = Field(default=TierSettings(), description="When a request without a deadline is due.")
     limits: LimitsSettings = Field(default=LimitsSettings(), description="What a request may be.")

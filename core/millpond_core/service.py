@@ -1,0 +1,113 @@
+"""How a service's process begins and ends.
+
+    def main() -> None:
+        run("millpond-batcher", BatcherSettings, serve)
+
+    async def serve(settings: BatcherSettings, runtime: Runtime) -> None:
+        runtime.ready("kafka", False, "not assigned yet")
+        …
+        await runtime.stopping.wait()
+        … finish what is held, within settings.drain_s
+
+Exit status: 0 after a clean end, 1 after an exception or a drain that took too long, 2 for a wrong setting. Kafka gives
+what was not finished to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import NoReturn, TypeVar
+
+from millpond_core.clock import Clock, SystemClock
+from millpond_core.health import PortTaken, Readiness, serving
+from millpond_core.logs import start_logging
+from millpond_core.settings import Settings, load
+from millpond_core.telemetry import Tracing, start_tracing
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=Settings)
+
+GRACE_S = 5.0
+"""Beyond drain_s, for spans to go out and connections to close, before the process is ended as it is."""
+
+
+@dataclass
+class Runtime:
+    """What a running service is given."""
+
+    tracing: Tracing
+    http_port: int
+    clock: Clock = field(default_factory=SystemClock)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by SIGTERM or SIGINT: take no more, finish what is held."""
+    readiness: Readiness = field(default_factory=Readiness)
+
+    def ready(self, name: str, ready: bool, reason: str = "") -> None:
+        """Name everything that is needed as not ready first: /readyz says 200 once all that was named is."""
+        self.readiness.set(name, ready, reason)
+
+
+Main = Callable[[S, Runtime], Awaitable[None]]
+
+
+def run(service: str, settings_class: type[S], main: Main[S]) -> NoReturn:
+    """Run `main` until it returns, with logs, traces, health pages and signals around it; then exit."""
+    settings = load(settings_class, service)
+    start_logging(service, settings.log_level)
+    try:
+        tracing = start_tracing(
+            service,
+            otlp_endpoint=settings.otlp_endpoint,
+            traces_file=settings.traces_file,
+            instance=str(settings.replica),
+        )
+    except OSError as failure:
+        print(f"{service}: MILLPOND_TRACES_FILE: cannot be written: {failure}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(asyncio.run(_run(service, settings, tracing, main)))
+
+
+async def _run(service: str, settings: S, tracing: Tracing, main: Main[S]) -> int:
+    readiness = Readiness()
+    try:
+        async with serving(readiness, settings.http_host, settings.http_port) as port:
+            runtime = Runtime(tracing, port, readiness=readiness)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, _stop, runtime, settings.drain_s)
+            log.info("started", extra={"http_port": port, "replica": settings.replica})
+            await main(settings, runtime)
+    except PortTaken as failure:
+        print(f"{service}: {failure}", file=sys.stderr)
+        return 2
+    except Exception:
+        log.exception("crashed")
+        return 1
+    finally:
+        await asyncio.to_thread(tracing.close)
+    log.info("stopped")
+    return 0
+
+
+def _stop(runtime: Runtime, drain_s: float) -> None:
+    if runtime.stopping.is_set():
+        return
+    log.info("stopping", extra={"drain_s": drain_s})
+    runtime.ready("service", False, "stopping")
+    runtime.stopping.set()
+    # A thread, since the loop itself may be what hangs.
+    deadline = threading.Timer(drain_s + GRACE_S, _give_up)
+    deadline.daemon = True
+    deadline.start()
+
+
+def _give_up() -> None:
+    log.error("not drained in time: ended as it is, Kafka gives the rest to the next")
+    os._exit(1)
