@@ -35,8 +35,9 @@ SPAN = 200
 KAFKA = Component(
     name="kafka",
     command=(
-        *("{python}", "-m", "millpond_cli.stack.kafka_server", "--libs", "{kafka_libs}", "--settings"),
-        *("{repo}/stack/kafka", "--state", "{state}", "--port", "{own.broker}", "--controller-port", "{own.controller}"),
+        *("{python}", "-m", "millpond_cli.stack.kafka_server", "--libs", "{kafka_libs}"),
+        *("--settings", "{repo}/stack/kafka", "--state", "{state}"),
+        *("--port", "{own.broker}", "--controller-port", "{own.controller}"),
     ),
     ports={"broker": 92, "controller": 93},
     ready=SpeaksKafka("broker"),

@@ -33,7 +33,7 @@ class Finishes:
     """Ready when the process has ended with code 0: a step, not a server."""
 
 
-type_of_check = Answers | SpeaksKafka | Finishes
+Check = Answers | SpeaksKafka | Finishes
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Component:
     name: str
     command: Sequence[str]
     ports: Mapping[str, int]
-    ready: type_of_check
+    ready: Check
     needs: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     module: str | None = None

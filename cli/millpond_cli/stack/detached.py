@@ -15,7 +15,7 @@ from millpond_cli.stack.addresses import Addresses
 from millpond_cli.stack.components import DEFAULT_PORT_BASE
 from millpond_cli.stack.errors import DidNotStart, NotUp
 from millpond_cli.stack.stack import running_state
-from millpond_cli.stack.supervisor import type_of_report
+from millpond_cli.stack.supervisor import Report
 
 LOOK_EVERY_S = 0.1
 """Seconds between two looks at the supervisor's log and state."""
@@ -31,7 +31,7 @@ def up(
     only: frozenset[str] | set[str] | None = None,
     replicas: Mapping[str, int] | None = None,
     config: Path | None = None,
-    report: type_of_report,
+    report: Report,
 ) -> Addresses:
     """Start a stack in the background and wait until it is ready; its lines are reported meanwhile.
 
@@ -53,28 +53,33 @@ def up(
             command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
         )
     try:
-        with log.open("rb") as lines:
-            lines.seek(offset)
-            text = b""
-            while True:
-                ended = supervisor.poll() is not None
-                text += lines.read()
-                *whole, text = text.split(b"\n")
-                said = [line.decode(errors="replace") for line in whole]
-                if ended:
-                    raise DidNotStart("\n".join(said) or f"the supervisor ended; see {log}")
-                for line in said:
-                    component, _, rest = line.partition(": ")
-                    report(component, rest)
-                state = running_state(run)
-                if state is not None and state.supervisor.pid == supervisor.pid and state.phase == "ready":
-                    return state.addresses
-                time.sleep(LOOK_EVERY_S)
+        return _follow(supervisor, run, log, offset, report)
     except BaseException:
         if supervisor.poll() is None:
             supervisor.terminate()
             supervisor.wait()
         raise
+
+
+def _follow(supervisor: subprocess.Popen[bytes], run: Path, log: Path, offset: int, report: Report) -> Addresses:
+    """Report what is written to the log behind the offset until the stack is ready. Raises DidNotStart."""
+    text = b""
+    with log.open("rb") as lines:
+        lines.seek(offset)
+        while True:
+            has_ended = supervisor.poll() is not None
+            state = running_state(run)
+            text += lines.read()
+            *whole, text = text.split(b"\n")
+            said = [line.decode(errors="replace") for line in whole]
+            if has_ended:
+                raise DidNotStart("\n".join(said) or f"the supervisor ended; see {log}")
+            for line in said:
+                component, _, rest = line.partition(": ")
+                report(component, rest)
+            if state is not None and state.supervisor.pid == supervisor.pid and state.phase == "ready":
+                return state.addresses
+            time.sleep(LOOK_EVERY_S)
 
 
 def down(home: Path) -> None:

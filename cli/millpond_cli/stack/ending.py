@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -17,7 +17,7 @@ def _leave(signum: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def signals_end() -> Iterator[None]:
+def signals_end() -> Generator[None]:
     """Inside, SIGTERM and SIGHUP raise SystemExit in the main thread, with the code a shell would give."""
     before = {signum: signal.signal(signum, _leave) for signum in SIGNALS}
     # A parent that ran this in the background may have left it ignored.

@@ -45,7 +45,7 @@ def java(libs: Path, configuration: Path, scratch: Path) -> list[str]:
     ]
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description="Start a single Kafka broker on 127.0.0.1.")
     parser.add_argument("--libs", type=Path, required=True, help="folder of Kafka's jars")
     parser.add_argument("--settings", type=Path, required=True, help="folder of server.properties and log4j2.xml")
@@ -54,8 +54,7 @@ def main() -> int:
     parser.add_argument("--controller-port", type=int, required=True)
     arguments = parser.parse_args()
     if shutil.which("java") is None:
-        print("kafka: no java found: install a Java 17 runtime or newer", file=sys.stderr)
-        return 2
+        sys.exit("kafka: no java found: install a Java 17 runtime or newer")
     state: Path = arguments.state
     logs = state / "log"
     logs.mkdir(parents=True, exist_ok=True)
@@ -68,9 +67,9 @@ def main() -> int:
         tool = [*command, "kafka.tools.StorageTool", "format", "--ignore-formatted"]
         finished = subprocess.run([*tool, "--cluster-id", cluster, "--config", str(properties)], check=False)
         if finished.returncode != 0:
-            return finished.returncode
-    os.execvp(command[0], [*command, "kafka.Kafka", str(properties)])
+            sys.exit(finished.returncode)
+    os.execvp(command[0], [*command, "kafka.Kafka", str(properties)])  # noqa: S606
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -21,7 +21,7 @@ def main() -> None:
     if os.getppid() != parent:
         sys.exit("the stack ended before this started")
     try:
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606
     except OSError as failure:
         sys.exit(f"{command[0]}: {failure.strerror}")
 

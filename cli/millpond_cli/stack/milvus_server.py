@@ -22,7 +22,7 @@ PORT_NAMES = (
     *("root_coord_port", "proxy_internal_port", "query_coord_port", "query_node_port", "index_coord_port"),
     *("index_node_port", "data_coord_port", "data_node_port", "etcd_port"),
 )
-"""The template's names for the ports of Milvus's own parts, in the order of their numbers; etcd's peers get the next."""
+"""The template's names for the ports of Milvus's own parts, in the order of their numbers; etcd's peers come last."""
 
 PARTS = ("rootCoord", "proxy", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode")
 """The parts whose address is registered; left alone each takes the machine's first outside address."""
@@ -72,9 +72,8 @@ def configuration(template: str, values: Mapping[str, str], etcd_settings: Path)
     for line in re.sub(r"\{\{(.*?)\}\}", filled, template).splitlines():
         if top := re.match(r"(\w+):", line):
             part = top[1]
-        if part in PARTS and re.match(r"  ip:", line):
-            line = f"  ip: {HOST}"
-        lines.append(line)
+        is_address = part in PARTS and line.startswith("  ip:")
+        lines.append(f"  ip: {HOST}" if is_address else line)
         if line.startswith("etcd:"):
             lines += ["  config:", f"    path: {etcd_settings}"]
     return "\n".join(lines) + "\n"
@@ -90,7 +89,7 @@ def etcd_configuration(client_port: int, peer_port: int) -> str:
     )
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description="Start a standalone Milvus.")
     parser.add_argument("--binaries", type=Path, required=True, help="the folder that `unpack` filled")
     parser.add_argument("--state", type=Path, required=True, help="folder for data and configuration")
@@ -116,8 +115,7 @@ def main() -> int:
     try:
         data = package_data()
     except MilvusMissing as failure:
-        print(f"milvus: {failure}", file=sys.stderr)
-        return 2
+        sys.exit(f"milvus: {failure}")
     etcd_settings = state / "configs" / "etcd.yaml"
     etcd_settings.write_text(etcd_configuration(inner + len(PORT_NAMES) - 1, inner + len(PORT_NAMES)))
     template = (data / "config.yaml.template").read_text()
@@ -133,8 +131,8 @@ def main() -> int:
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [str(binaries), os.environ.get("LD_LIBRARY_PATH")])),
     }
     os.chdir(state)
-    os.execve(binaries / "milvus", ["milvus", "run", "standalone"], environment)
+    os.execve(binaries / "milvus", ["milvus", "run", "standalone"], environment)  # noqa: S606
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

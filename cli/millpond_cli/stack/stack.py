@@ -19,13 +19,13 @@ from typing import Any, Self, TextIO
 from millpond_cli.setup.home import REPOSITORY, Home
 from millpond_cli.stack.addresses import Addresses, addresses, port_values
 from millpond_cli.stack.components import COMPONENTS, DEFAULT_PORT_BASE, SPAN
-from millpond_cli.stack.description import HOST, Component, DescriptionError, Instance, instances, select
+from millpond_cli.stack.description import HOST, Component, DescriptionError, instances, select
 from millpond_cli.stack.errors import AlreadyUp, NotSetUp, PortTaken, StackError
 from millpond_cli.stack.identity import identify
 from millpond_cli.stack.leftovers import end_leftovers
 from millpond_cli.stack.ports import check_base, taken
-from millpond_cli.stack.state import ComponentState, State, read, type_of_phase, write
-from millpond_cli.stack.supervisor import Supervisor, type_of_report
+from millpond_cli.stack.state import ComponentState, Phase, State, read, write
+from millpond_cli.stack.supervisor import Report, Supervisor
 
 STAND_IN_KEY = "stand-in"
 """OpenAI's client refuses an empty key; the stand-in reads none."""
@@ -52,7 +52,7 @@ class Stack:
         config: Path | None = None,
         environment: Mapping[str, str] | None = None,
         run: Path | None = None,
-        report: type_of_report = print_line,
+        report: Report = print_line,
     ) -> None:
         """home: the folder that was set up. run: where logs, data and state go, `home/run` by default.
 
@@ -97,7 +97,7 @@ class Stack:
             raise StackError(str(failure)) from None
         self.addresses: Addresses = addresses(port_base, self._instances, provider, otlp, traces_file)
         self._id = uuid.uuid4().hex
-        self._phase: type_of_phase = "starting"
+        self._phase: Phase = "starting"
         self._lock: TextIO | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

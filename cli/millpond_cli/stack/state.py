@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from millpond_cli.stack.addresses import Addresses, from_json
 from millpond_cli.stack.identity import ProcessId
@@ -16,7 +16,7 @@ MARK = "MILLPOND_STACK"
 
 VERSION = 1
 
-type_of_phase = Literal["starting", "ready", "stopping"]
+Phase = Literal["starting", "ready", "stopping"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class State:
 
     stack: str
     supervisor: ProcessId
-    phase: type_of_phase
+    phase: Phase
     port_base: int
     addresses: Addresses
     components: Mapping[str, ComponentState]
@@ -59,13 +59,14 @@ def read(path: Path) -> State | None:
         given = json.loads(path.read_text())
         if given.pop("version") != VERSION:
             return None
-        components = {
-            name: ComponentState(**{**each, "identity": ProcessId(**each["identity"]) if each["identity"] else None})
-            for name, each in given.pop("components").items()
-        }
+        components = {name: _component(each) for name, each in given.pop("components").items()}
         supervisor = ProcessId(**given.pop("supervisor"))
-        return State(
-            supervisor=supervisor, addresses=from_json(given.pop("addresses")), components=components, **given
-        )
+        where = from_json(given.pop("addresses"))
+        return State(supervisor=supervisor, addresses=where, components=components, **given)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _component(given: dict[str, Any]) -> ComponentState:
+    identity = given.pop("identity")
+    return ComponentState(identity=ProcessId(**identity) if identity else None, **given)

@@ -42,7 +42,7 @@ TAIL_COLUMNS = 300
 
 LEASH = Path(__file__).with_name("leash.py")
 
-type_of_report = Callable[[str, str], None]
+Report = Callable[[str, str], None]
 """Called with (instance, one line of text)."""
 
 
@@ -103,10 +103,11 @@ class Supervisor:
         self,
         stack: str,
         instances: Iterable[Instance],
+        *,
         logs: Path,
         data: Path,
         environment: Mapping[str, str],
-        report: type_of_report,
+        report: Report,
         changed: Callable[[], None],
     ) -> None:
         """stack: this start's id. environment: what every component inherits. changed: called after every step."""
@@ -136,13 +137,12 @@ class Supervisor:
         waits = {asyncio.create_task(kept.ready.wait()) for kept in self._kept.values()}
         lives = {kept.life for kept in self._kept.values() if kept.life}
         try:
-            pending: set[asyncio.Task[bool]] = waits
-            while pending:
-                done, _ = await asyncio.wait(pending | lives, return_when=asyncio.FIRST_COMPLETED)
-                for life in lives & done:
-                    life.result()
-                lives -= done
-                pending = {wait for wait in pending if not wait.done()}
+            while not all(wait.done() for wait in waits):
+                pending = (task for task in (*waits, *lives) if not task.done())
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for life in lives:
+                    if life.done():
+                        life.result()
         finally:
             for wait in waits:
                 wait.cancel()
@@ -150,9 +150,7 @@ class Supervisor:
     async def stop(self) -> None:
         """Stop everything, what is needed by others after them. Nothing is left when this returns."""
         self._dismiss_all()
-        users = {
-            name: [other for other in self._kept.values() if name in other.instance.needs] for name in self._kept
-        }
+        users = {name: [other for other in self._kept.values() if name in other.instance.needs] for name in self._kept}
         await asyncio.gather(*(self._stop(kept, users[name]) for name, kept in self._kept.items()))
         await asyncio.to_thread(sweep, f"{self._stack}/")
 

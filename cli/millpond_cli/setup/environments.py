@@ -1,0 +1,214 @@
+"""Makes Python environments out of pinned requirements.
+
+Imports nothing but the standard library and its like beside it: the `millpond` script uses it before there is anything
+else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from millpond_cli.setup.errors import Missing, SetupError
+from millpond_cli.setup.home import REPOSITORY, Home
+from millpond_cli.setup.stamp import digest, is_current, write
+
+RECIPE = "1"
+"""Raised when this file makes environments differently: they are then made again."""
+
+STAMP = "millpond.stamp"
+UNFINISHED = "millpond.unfinished"
+"""Stands in an environment while packages are written into it. One that has it is not trusted: it is made anew."""
+
+PACKAGE_FOLDERS = (
+    *("core", "proto/python", "cli"),
+    *("services/router", "services/cache", "services/batcher", "services/frontier"),
+)
+"""The workspace's packages are imported from the checkout: no installing, and a change holds at once."""
+
+TAIL_LINES = 15
+"""Of a failed installer's output that is shown."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """requirements: complete lists with hashes. imports: folders of the checkout that its Python imports from."""
+
+    folder: Path
+    requirements: Sequence[Path]
+    imports: Sequence[Path] = ()
+    has_uv: bool = False
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def made_from(self) -> str:
+        return digest("\n".join([RECIPE, *map(str, self.imports)]), self.requirements)
+
+    @property
+    def is_ready(self) -> bool:
+        return is_current(self.folder / STAMP, self.made_from) and self.python.exists()
+
+
+UV_REQUIREMENTS = REPOSITORY / "requirements" / "uv.txt"
+
+
+def workspace(home: Home) -> Environment:
+    return Environment(
+        home.env,
+        (UV_REQUIREMENTS, REPOSITORY / "requirements" / "workspace.txt"),
+        imports=tuple(REPOSITORY / folder for folder in PACKAGE_FOLDERS),
+        has_uv=True,
+    )
+
+
+def models(home: Home) -> Environment:
+    return Environment(home.models_env, (REPOSITORY / "requirements" / "models.txt",))
+
+
+def torch(home: Home) -> Environment:
+    """The models' environment with sentence-transformers: for the tests that compare the embedder's engines."""
+    return Environment(
+        home.torch_env, [REPOSITORY / "requirements" / name for name in ("models.txt", "models-torch.txt")]
+    )
+
+
+def make(environment: Environment, uv: Path | None, say: Say) -> None:
+    """Make the environment hold exactly its requirements. uv: the program, None to have it installed here first.
+
+    A finished environment whose requirements changed is brought up to date in place. Raises SetupError.
+    """
+    folder = environment.folder
+    unfinished = folder / UNFINISHED
+    if unfinished.exists() or (folder.exists() and not _works(environment.python)):
+        say("what is there was interrupted, or is not whole: making it anew")
+        shutil.rmtree(folder)
+    if not folder.exists():
+        _create(folder)
+    (folder / STAMP).unlink(missing_ok=True)
+    unfinished.touch()
+    if environment.has_uv:
+        uv = _with_uv(environment, say)
+    _install(environment, uv, say)
+    if environment.imports:
+        site_packages = next((folder / "lib").glob("python3.*/site-packages"))
+        (site_packages / "millpond.pth").write_text("".join(f"{path}\n" for path in environment.imports))
+    unfinished.unlink()
+    write(folder / STAMP, environment.made_from)
+
+
+def _create(folder: Path) -> None:
+    # Not beside it and renamed: an environment's scripts name its folder.
+    finished = _run([sys.executable, "-m", "venv", str(folder)])
+    if finished.returncode != 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        if "ensurepip" in finished.stdout:
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            raise Missing(f"this Python can't make environments: install python{version}-venv")
+        raise SetupError(f"could not make {folder}:\n{_tail(finished.stdout)}")
+
+
+def _with_uv(environment: Environment, say: Say) -> Path | None:
+    """uv inside the environment, or None where it can't be had: pip does the same, more slowly."""
+    uv = environment.folder / "bin" / "uv"
+    pip = [str(environment.python), "-m", "pip", "install", "--disable-pip-version-check", "--no-deps"]
+    finished = _run([*pip, "--require-hashes", "--requirement", str(UV_REQUIREMENTS)])
+    if finished.returncode == 0 and uv.exists():
+        return uv
+    say("uv could not be installed: using pip, which takes longer")
+    return None
+
+
+def _install(environment: Environment, uv: Path | None, say: Say) -> None:
+    python, lists = str(environment.python), [str(path) for path in environment.requirements]
+    say(f"installing {sum(_count(path) for path in environment.requirements)} packages")
+    if uv is not None:
+        sync = [str(uv), "pip", "sync", "--require-hashes", "--python", python, *lists]
+        finished = _run(sync, _uv_environment(python))
+        if finished.returncode == 0:
+            return
+        say(f"uv failed ({_last_line(finished.stdout)}): using pip, which takes longer")
+    # The lists are complete, so that nothing is to be resolved; some leave out what a package asks for on purpose.
+    pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    finished = _run([*pip, *(part for path in lists for part in ("--requirement", path))])
+    if finished.returncode != 0:
+        raise SetupError(f"could not install into {environment.folder}:\n{_tail(finished.stdout)}")
+
+
+def _uv_environment(python: str) -> dict[str, str]:
+    finished = _run([python, "-m", "pip", "config", "list"])
+    return uv_settings(finished.stdout if finished.returncode == 0 else "", os.environ)
+
+
+UV_NAMES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+    "timeout": "UV_HTTP_TIMEOUT",
+    "default-timeout": "UV_HTTP_TIMEOUT",
+}
+"""pip's settings that say where packages come from, and uv's variables for the same. uv reads none of pip's."""
+
+
+def uv_settings(pip_config: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for uv to fetch from where pip would. pip_config: the output of `pip config list`.
+
+    Its lines read `global.index-url='...'`, `install.find-links='...'` or `:env:.cert='...'`; the environment's word
+    goes before `install`'s, and that before `global`'s. What the person set for uv stays.
+    """
+    strength = ("global", "install", ":env:")
+    found: dict[str, tuple[int, str]] = {}
+    for line in pip_config.splitlines():
+        key, _, value = line.partition("=")
+        section, _, name = key.strip().rpartition(".")
+        if section not in strength or name not in UV_NAMES:
+            continue
+        rank = strength.index(section)
+        if rank >= found.get(UV_NAMES[name], (-1, ""))[0]:
+            found[UV_NAMES[name]] = (rank, " ".join(value.strip().strip("'\"").replace("\\n", " ").split()))
+    own = {key: value for key, (_, value) in found.items() if value}
+    if find_links := own.get("UV_FIND_LINKS"):
+        own["UV_FIND_LINKS"] = find_links.replace(" ", ",")
+    return {**own, **environment}
+
+
+def _count(requirements: Path) -> int:
+    return sum(1 for line in requirements.read_text().splitlines() if line[:1].isalnum())
+
+
+def _works(python: Path) -> bool:
+    return python.exists() and _run([str(python), "-c", "import pip"]).returncode == 0
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """stdout has both outputs in their order."""
+    return subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+
+
+def _tail(output: str) -> str:
+    return "\n".join(f"    {line}" for line in output.strip().splitlines()[-TAIL_LINES:])
+
+
+def _last_line(output: str) -> str:
+    lines = output.strip().splitlines()
+    return lines[-1].strip() if lines else "it said nothing"
