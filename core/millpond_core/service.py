@@ -5,6 +5,7 @@
 
     async def serve(settings: BatcherSettings, runtime: Runtime) -> None:
         runtime.ready("kafka", False, "not assigned yet")
+        ids = await runtime.unless_stopping(await_topics(settings, topics, runtime.ready))
         …
         await runtime.stopping.wait()
         … finish what is held, within settings.drain_s
@@ -21,9 +22,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from millpond_core.clock import Clock, SystemClock
 from millpond_core.health import PortTaken, Readiness, serving
@@ -34,9 +35,14 @@ from millpond_core.telemetry import Tracing, start_tracing
 log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Settings)
+T = TypeVar("T")
 
 GRACE_S = 5.0
 """Beyond drain_s, for spans to go out and connections to close, before the process is ended as it is."""
+
+
+class Stopped(Exception):
+    """The service was told to stop while it waited for something. `run` ends cleanly on it."""
 
 
 @dataclass
@@ -53,6 +59,19 @@ class Runtime:
     def ready(self, name: str, ready: bool, reason: str = "") -> None:
         """Name everything that is needed as not ready first: /readyz says 200 once all that was named is."""
         self.readiness.set(name, ready, reason)
+
+    async def unless_stopping(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the work gives. Raises Stopped, and cancels it, when the service is told to stop before."""
+        working = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise Stopped
+            return await working
+        finally:
+            working.cancel()
+            stopped.cancel()
 
 
 Main = Callable[[S, Runtime], Awaitable[None]]
@@ -87,6 +106,8 @@ async def _run(service: str, settings: S, tracing: Tracing, main: Main[S]) -> in
     except PortTaken as failure:
         print(f"{service}: {failure}", file=sys.stderr)
         return 2
+    except Stopped:
+        pass
     except Exception:
         log.exception("crashed")
         return 1

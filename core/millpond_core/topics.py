@@ -56,3 +56,8 @@ TOPICS = (
         {"max.message.bytes": str(4 << 20)},
     ),
 )
+
+if __name__ == "__main__":
+    from millpond_core.topic_admin import main
+
+    raise SystemExit(main())

@@ -1,0 +1,190 @@
+"""Makes the topics, and holds those that stand to what topics.py declares.
+
+    python -m millpond_core.topic_admin --bootstrap HOST:PORT [--partitions N] [--replication N]
+
+makes what is missing. Exit status 1, with one line on stderr for each difference, when a topic that stood before is
+another than it should be, or Kafka does not answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigResource,  # pyright: ignore[reportPrivateImportUsage]
+    NewTopic,  # pyright: ignore[reportPrivateImportUsage]
+    ResourceType,  # pyright: ignore[reportPrivateImportUsage]
+)
+
+from millpond_core.settings import Settings
+from millpond_core.topics import TOPICS, Topic
+
+log = logging.getLogger(__name__)
+
+ANSWER_S = 3.0
+"""One question to Kafka: short enough to say every few seconds that it is away, and to stop when told to."""
+
+RETRY_S = 0.5
+REPORT_S = 5.0
+"""Between two log lines that say what is waited for."""
+
+CHECKED = ("message.timestamp.type", "cleanup.policy")
+"""Settings that correctness rests on: deadlines count from the append, and claims are compacted. Others are an
+operator's to change."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A topic as it stands. config: those of CHECKED. id: the broker's, the same for as long as the topic lives."""
+
+    id: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+class TopicsDiffer(Exception):
+    """A topic stands that is not as it should be. The message says which, how, and what to do."""
+
+
+def differences(topic: Topic, standing: Standing, partitions: int) -> list[str]:
+    """One line each, with what to do."""
+    lines: list[str] = []
+    if standing.partitions != partitions:
+        lines.append(
+            f"{topic.name} has {standing.partitions} partitions, not {partitions}: a key must keep its partition, "
+            "so set MILLPOND_PARTITIONS to what all topics have, or drain Millpond and make the topics anew"
+        )
+    for name in CHECKED:
+        wanted, found = topic.config.get(name), standing.config.get(name)
+        if wanted is not None and _values(wanted) != _values(found or ""):
+            lines.append(
+                f"{topic.name} has {name}={found}, not {wanted}: "
+                f'kafka-configs.sh --alter --topic {topic.name} --add-config "{name}=[{wanted}]"'
+            )
+    return lines
+
+
+def make_topics(admin: AdminClient, topics: Iterable[Topic], partitions: int, replication: int) -> list[str]:
+    """Names of those that were missing and stand now. Blocks. Raises KafkaException."""
+    new = [
+        NewTopic(
+            topic.name,
+            num_partitions=partitions,
+            replication_factor=replication,
+            config={"retention.ms": str(topic.retention_ms), **topic.config},
+        )
+        for topic in topics
+    ]
+    made: list[str] = []
+    for name, future in admin.create_topics(new, operation_timeout=ANSWER_S).items():
+        try:
+            future.result()
+            made.append(name)
+        except KafkaException as failure:
+            if failure.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    return made
+
+
+def standing_topics(admin: AdminClient, names: Sequence[str]) -> dict[str, Standing]:
+    """Those of the names that stand. Blocks for ANSWER_S at most per question. Raises KafkaException."""
+    descriptions = admin.describe_topics(TopicCollection(list(names)), request_timeout=ANSWER_S)
+    found = {name: description for name, future in descriptions.items() if (description := _existing(future))}
+    if not found:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in found]
+    configs = admin.describe_configs(resources, request_timeout=ANSWER_S)
+    values = {resource.name: future.result() for resource, future in configs.items()}
+    return {
+        name: Standing(
+            str(description.topic_id),
+            len(description.partitions),
+            {key: values[name][key].value for key in CHECKED},
+        )
+        for name, description in found.items()
+    }
+
+
+async def await_topics(
+    settings: Settings, topics: Sequence[Topic], ready: Callable[[str, bool, str], None]
+) -> dict[str, str]:
+    """Wait, for as long as it takes, until Kafka answers and all these topics stand; {name: topic id}.
+
+    ready: `Runtime.ready`; hears what "topics" lack. Give it up with `Runtime.unless_stopping`.
+    Raises TopicsDiffer when a topic stands that is not as it should be.
+    """
+    trouble: list[str] = []
+    admin = AdminClient(
+        settings.kafka_client({"log_level": 0, "error_cb": lambda error: trouble.append(error.str())})  # pyright: ignore
+    )
+    names = [topic.name for topic in topics]
+    reported_at = -REPORT_S
+    while True:
+        try:
+            standing = await asyncio.to_thread(standing_topics, admin, names)
+            missing = [name for name in names if name not in standing]
+            reason = f"waiting for topics {', '.join(missing)}: make them with python -m millpond_core.topic_admin"
+        except KafkaException as failure:
+            standing, missing = {}, names
+            admin.poll(0)
+            reason = f"waiting for Kafka at {settings.kafka_bootstrap}: {trouble[-1] if trouble else failure}"
+            trouble.clear()
+        if not missing:
+            break
+        ready("topics", False, reason)
+        if time.monotonic() - reported_at >= REPORT_S:
+            log.warning(reason)
+            reported_at = time.monotonic()
+        await asyncio.sleep(RETRY_S)
+    if lines := [line for topic in topics for line in differences(topic, standing[topic.name], settings.partitions)]:
+        raise TopicsDiffer("; ".join(lines))
+    ready("topics", True, "")
+    return {name: topic.id for name, topic in standing.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m millpond_core.topic_admin", description="Makes Millpond's topics.")
+    parser.add_argument("--bootstrap", required=True, metavar="HOST:PORT")
+    parser.add_argument("--partitions", type=int, default=Settings.model_fields["partitions"].default)
+    parser.add_argument("--replication", type=int, default=Settings.model_fields["replication"].default)
+    given = parser.parse_args(arguments)
+    admin = AdminClient({"bootstrap.servers": given.bootstrap})
+    try:
+        made = make_topics(admin, TOPICS, given.partitions, given.replication)
+        standing = standing_topics(admin, [topic.name for topic in TOPICS])
+    except KafkaException as failure:
+        print(f"Kafka at {given.bootstrap}: {failure.args[0].str()}", file=sys.stderr)
+        return 1
+    print(f"topics: {len(made)} made, {len(TOPICS) - len(made)} stood")
+    lines = [line for topic in TOPICS for line in differences(topic, standing[topic.name], given.partitions)]
+    for line in lines:
+        print(line, file=sys.stderr)
+    return 1 if lines else 0
+
+
+def _existing(description: Future[Any]) -> Any | None:
+    try:
+        return description.result()
+    except KafkaException as failure:
+        if failure.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise
+
+
+def _values(setting: str) -> set[str]:
+    """ "compact,delete" and "delete, compact" are the same."""
+    return {part.strip() for part in setting.split(",")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
