@@ -6,12 +6,14 @@ content-type  none, application/json                     → JSON
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
+
 from millpond.v1 import request_pb2, result_pb2
 from millpond.v1.envelope_pb2 import (
     WIRE_FORMAT_JSON,
@@ -19,7 +21,6 @@ from millpond.v1.envelope_pb2 import (
     WIRE_FORMAT_UNSPECIFIED,
     WireFormat,
 )
-
 from millpond_core import json_codec
 from millpond_core.errors import Code, Malformed
 from millpond_core.identity import is_id, is_tenant
@@ -140,6 +141,8 @@ def _check(message: Message) -> None:
 def _check_field(field: FieldDescriptor, value: Any) -> None:
     if field.enum_type is not None and value not in field.enum_type.values_by_number:
         raise FieldError(f"must be one of {', '.join(known.name for known in field.enum_type.values)}")
+    if field.type == FieldDescriptor.TYPE_DOUBLE and not math.isfinite(value):
+        raise FieldError("must be a number, neither infinite nor NaN")
     if field.message_type is None or json_codec.map_entry(field) is not None:
         return
     if not field.is_repeated:

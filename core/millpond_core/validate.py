@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from millpond.v1 import request_pb2
-
 from millpond_core.errors import Code, Refused
 from millpond_core.identity import MAX_ID_CHARACTERS, is_id, is_tenant
 
