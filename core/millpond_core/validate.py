@@ -15,7 +15,8 @@ ROLES = ("system", "user", "assistant")
 DAY_S = 24 * 3600
 
 BYTES_PER_TOKEN = 3
-"""Of UTF-8. English has about 4 a token, code 3, other scripts 2 to 3 a character and a token a character."""
+"""Of UTF-8. Measured with SmolLM2's tokenizer: 4.0 in the standard library's docstrings (of 800, 1 in 100 under 2.1 and
+none over 5.8), 3.7 in its code, 2.6 in German, 2.2 in Russian, 1.7 in Chinese, 1 in digits."""
 
 TOKENS_PER_MESSAGE = 8
 """What a chat template puts around one message."""
@@ -86,9 +87,10 @@ def validate(request: request_pb2.Request, limits: Limits, models: Collection[st
 
 
 def estimated_tokens(request: request_pb2.Request) -> int:
-    """Tokens of the prompt, rather too many than too few: 3 bytes of UTF-8 a token, and 8 tokens a message.
+    """Tokens of the prompt, without a tokenizer: 3 bytes of UTF-8 a token, and 8 tokens a message.
 
-    Knows no tokenizer: the engine's own count is the true one.
+    A third too many for English and code, up to a half too few for other scripts. The engine's own count is the true
+    one.
     """
     return sum(
         TOKENS_PER_MESSAGE + math.ceil(len(message.content.encode()) / BYTES_PER_TOKEN) for message in request.messages

@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millpond.v1.envelope_pb2 import WIRE_FORMAT_JSON, WIRE_FORMAT_PROTOBUF, WIRE_FORMAT_UNSPECIFIED
@@ -97,6 +97,7 @@ requests = messages_of(Request)
 results = messages_of(Result)
 
 
+@settings(deadline=None)
 @given(requests | results)
 def test_json_gives_back_the_message(message: Message) -> None:
     encoded = json_codec.encode(message)
@@ -104,6 +105,7 @@ def test_json_gives_back_the_message(message: Message) -> None:
     assert json.loads(encoded) == orjson.loads(encoded)
 
 
+@settings(deadline=None)
 @given(requests, st.randoms(use_true_random=False))
 def test_a_body_is_the_same_in_either_format_and_in_any_order(request_: Request, random: Any) -> None:
     fields = list(orjson.loads(json_codec.encode(request_)).items())
@@ -138,6 +140,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(value)
 
 
+@settings(deadline=None)
 @given(st.none() | st.binary(max_size=64) | documents | damaged(), content_types, st.integers(0, 100))
 def test_any_record_is_a_request_or_malformed(value: bytes | None, content_type: Any, max_bytes: int) -> None:
     try:
@@ -283,6 +286,7 @@ def test_a_result_goes_out_as_its_request_came_in() -> None:
         assert format_of(content_type_of(format)) == format
 
 
+@settings(deadline=None)
 @given(results)
 def test_a_result_has_every_field_at_its_top(result: Result) -> None:
     fields = list(Result.DESCRIPTOR.fields_by_name)
