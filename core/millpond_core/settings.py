@@ -82,7 +82,7 @@ class TierSettings(Section):
         return self.overnight_s if tier == TIER_OVERNIGHT else self.standard_s
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LimitsSettings(Limits):
     """What a request may be: the bounds of validate.Limits, as settings."""
 
@@ -196,7 +196,7 @@ class Settings(BaseSettings):
     )
     provider_model: str = Field(
         default="stand-in-large",
-        description="The large model there. By default a small one that stands in for it, and says so in every result.",
+        description="Without `models`: the large model there. By default a small one stands in for it, and its name says so.",
     )
     models: list[ModelSettings] = Field(
         default_factory=_default_models,
@@ -296,7 +296,10 @@ def load(settings_class: type[S], service: str) -> S:
     try:
         return settings_class()
     except ValidationError as failure:
-        problems = [_problem(error, settings_class) for error in failure.errors(include_url=False)]
+        errors = failure.errors(include_url=False)
+        # A default that is made of other settings fails with them, and says nothing more.
+        told = [error for error in errors if error["type"] != "default_factory_not_called"]
+        problems = [_problem(error, settings_class) for error in told]
     except SettingsError as failure:
         name = re.search(r'field "(\w+)"', str(failure))
         problems = [f"{PREFIX}{name[1].upper()}: must be JSON" if name else str(failure)]
@@ -317,8 +320,10 @@ def _from_file(settings_class: type[BaseSettings]) -> dict[str, Any]:
         return {}
     try:
         values = yaml.safe_load(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as failure:
-        raise _WrongFile(f"{FILE_VARIABLE}={path}: cannot be read: {failure}") from failure
+    except OSError as failure:
+        raise _WrongFile(f"{FILE_VARIABLE}={path}: cannot be read: {failure.strerror}") from failure
+    except UnicodeDecodeError as failure:
+        raise _WrongFile(f"{path}: is not UTF-8: {failure}") from failure
     except yaml.YAMLError as failure:
         raise _WrongFile(f"{path}: is not YAML: {' '.join(str(failure).split())}") from failure
     if values is None:
