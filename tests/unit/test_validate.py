@@ -19,7 +19,13 @@ from millpond_core.validate import Limits, check_context, estimated_tokens, vali
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models" / "generator" / "1"))
 
-from sampling import DEFAULT_MAX_TOKENS, MAX_STOP_CHARACTERS, MAX_STOPS, InvalidParams, parse
+from sampling import (  # pyright: ignore[reportMissingImports]
+    DEFAULT_MAX_TOKENS,
+    MAX_STOP_CHARACTERS,
+    MAX_STOPS,
+    InvalidParams,
+    parse,
+)
 
 NOW = 1_795_399_200.5
 LIMITS = Limits()
