@@ -196,7 +196,7 @@ class Settings(BaseSettings):
     )
     provider_model: str = Field(
         default="stand-in-large",
-        description="Without `models`: the large model there. By default a small one stands in for it, and its name says so.",
+        description="Without `models`: the large model there. The default stands in for one, and its name says so.",
     )
     models: list[ModelSettings] = Field(
         default_factory=_default_models,
