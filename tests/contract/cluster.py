@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from millpond_core.clock import SystemClock
 from millpond_core.processor import Broker, Outgoing, Partition, Polled, Record
@@ -58,18 +59,19 @@ class RealKafka:
     def __init__(self, bootstrap: str) -> None:
         self.client = {"bootstrap.servers": bootstrap}
         self._partitions: dict[str, int] = {}
+        self._admin = AdminClient({**self.client})
         self._producer = Producer({**self.client, "partitioner": "murmur2_random"})
 
     def topic(self, partitions: int) -> str:
         name = fresh("topic")
-        AdminClient(self.client).create_topics([NewTopic(name, partitions, 1)])[name].result()
+        self._admin.create_topics([NewTopic(name, partitions, 1)])[name].result()
         self._partitions[name] = partitions
         return name
 
     def append(self, outgoing: Outgoing) -> None:
-        place = {} if outgoing.partition is None else {"partition": outgoing.partition}
+        place = -1 if outgoing.partition is None else outgoing.partition
         self._producer.produce(
-            outgoing.topic, outgoing.value, outgoing.key, headers=list(outgoing.headers), **place
+            outgoing.topic, outgoing.value, outgoing.key, headers=list(outgoing.headers), partition=place
         )
         self._producer.flush()
 

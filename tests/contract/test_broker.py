@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from cluster import Cluster, InMemory, RealKafka, fresh, held, polls, records_of
+
 from millpond_core.processor import Aborted, Fenced, Outgoing, Partition, Position
 
 
@@ -109,7 +109,7 @@ def test_reading_gives_all_that_was_committed_and_where_it_ends(cluster: Cluster
     chunks = list(broker.read(place, 0))
     assert [record.key for records, _ in chunks for record in records] == [b"0", b"1", b"2"]
     end = chunks[-1][1]
-    assert list(broker.read(place, end)) in ([], [([], end)])
+    assert [record for records, _ in broker.read(place, end) for record in records] == []
     assert [record.key for records, _ in broker.read(place, end + 50) for record in records] == [b"0", b"1", b"2"]
     broker.close()
 

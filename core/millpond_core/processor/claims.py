@@ -87,7 +87,7 @@ class Claims:
             ledger.database.close()
 
     def claim(self, number: int, key: bytes, body: bytes) -> Verdict:
-        """Claim the key for this body, until `settle` or the partition's release. Raises KeyError where not restored."""
+        """Claim the key for this body, until `settle` or `release`. Raises KeyError where it was not restored."""
         ledger = self._ledgers[number]
         held = ledger.open.get(key)
         if held is None:

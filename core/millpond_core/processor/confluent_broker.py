@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -16,7 +16,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
 
 from millpond_core.processor.broker import Aborted, Fenced, Polled, Position
 from millpond_core.processor.record import Outgoing, Partition, Record
@@ -40,6 +40,15 @@ PREFETCH_KB = 8192
 RETRY_MS = {"retry.backoff.ms": 1, "retry.backoff.max.ms": 10}
 """By default every second transaction waits 100 ms for the markers of the one before it: 112 ms against 13."""
 
+READ_WAIT_S = 0.05
+"""Seconds that a read waits for more before it gives what it has."""
+
+CLOSE_S = 0.1
+"""Seconds that the last poll waits."""
+
+ANY_PARTITION = -1
+"""librdkafka's word for "let the key decide"."""
+
 READ_RECORDS = 2000
 """Records that `read` gives at a time."""
 
@@ -52,10 +61,12 @@ class ConfluentBroker:
 
         Ends what a dead process left open under this number. Raises KafkaException when Kafka cannot be reached.
         """
-        self._client = dict(client)
+        self._client: dict[str, str | int | float | bool] = {**client}
         self._group = group
         self._revoked: list[Partition] = []
         self._assigned: list[Position] = []
+        self._reader: Consumer | None = None
+        self._admin = AdminClient(self._client, logger=logger)
         member = f"{group}-{replica}"
         self._producer = Producer(
             {
@@ -97,7 +108,9 @@ class ConfluentBroker:
             messages += self._consumer.consume(max_records - 1, 0)
         # A partition that was lost, and perhaps won again, after its record was fetched: the record comes again.
         stale = set(self._revoked[changes:])
-        records = [record for message in messages if (record := self._record(message)) and record.partition not in stale]
+        records = [
+            record for message in messages if (record := self._record(message)) and record.partition not in stale
+        ]
         polled = Polled(self._revoked, self._assigned, records)
         self._revoked, self._assigned = [], []
         return polled
@@ -132,44 +145,51 @@ class ConfluentBroker:
         return written
 
     def read(self, partition: Partition, start: int) -> Iterator[tuple[Sequence[Record], int]]:
-        reader = Consumer(
-            {
-                **self._client,
-                "group.id": f"{self._group}-reader",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-            },
-            logger=logger,
-        )
-        try:
-            end = self._end_of(partition)
-            if start > end:
-                start = OFFSET_BEGINNING
-            reader.assign([TopicPartition(*partition, start)])
-            following = -1
-            while following < end:
-                messages = reader.consume(READ_RECORDS, 0.2)
-                records = [record for message in messages if (record := self._record(message))]
-                if records:
-                    following = records[-1].offset + 1
-                for message in messages:
-                    error = message.error()
-                    if error is not None and error.code() == KafkaError._PARTITION_EOF:  # pyright: ignore[reportPrivateUsage]
-                        # Markers of transactions are passed here; an open one stops it short of the end.
-                        following = max(following, int(message.offset() or 0))
-                if messages:
-                    yield records, following
-        finally:
-            reader.close()
+        reader = self._open_reader()
+        end = self._end_of(partition)
+        reader.assign([TopicPartition(*partition, OFFSET_BEGINNING if start > end else start)])
+        following = -1
+        while following < end:
+            messages = reader.consume(READ_RECORDS, READ_WAIT_S)
+            records = [record for message in messages if (record := self._record(message))]
+            if records:
+                following = records[-1].offset + 1
+            for message in messages:
+                error = message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:  # pyright: ignore[reportPrivateUsage]
+                    # Markers of transactions are passed here; an open one stops it short of the end.
+                    following = max(following, int(message.offset() or 0))
+            if messages:
+                yield records, following
+        reader.unassign()
 
     def close(self) -> None:
+        # The client hangs for ever when it is closed while an assignment waits to be told: none comes after this.
+        self._consumer.unsubscribe()
+        self._consumer.poll(CLOSE_S)
         self._consumer.close()
+        if self._reader:
+            self._reader.close()
         # Ends a transaction that is still open, so that no reader waits for its time to run out.
         self._producer.flush(CALL_S)
 
-    def _produce(self, each: Outgoing, note: object) -> None:
+    def _open_reader(self) -> Consumer:
+        """The consumer that `read` assigns by hand; one for all reads, since a new one takes a second."""
+        if self._reader is None:
+            self._reader = Consumer(
+                {
+                    **self._client,
+                    "group.id": f"{self._group}-reader",
+                    "enable.auto.commit": False,
+                    "auto.offset.reset": "earliest",
+                    "isolation.level": "read_committed",
+                    "enable.partition.eof": True,
+                },
+                logger=logger,
+            )
+        return self._reader
+
+    def _produce(self, each: Outgoing, note: Callable[[KafkaError | None, Message], None]) -> None:
         while True:
             try:
                 self._producer.produce(
@@ -177,7 +197,8 @@ class ConfluentBroker:
                     value=each.value,
                     key=each.key,
                     headers=list(each.headers),
-                    **({} if each.partition is None else {"partition": each.partition, "on_delivery": note}),
+                    partition=ANY_PARTITION if each.partition is None else each.partition,
+                    on_delivery=None if each.partition is None else note,
                 )
             except BufferError:
                 self._producer.poll(0.1)
@@ -211,11 +232,12 @@ class ConfluentBroker:
     def _end_of(self, partition: Partition) -> int:
         """The end of everything written, open transactions included. Raises KafkaException."""
         place = TopicPartition(*partition)
-        admin = AdminClient(self._client, logger=logger)
-        found = admin.list_offsets(
-            {place: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=CALL_S
+        latest = OffsetSpec.latest()
+        assert latest is not None  # its type says that it may be; it is not
+        found = self._admin.list_offsets(
+            {place: latest}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=CALL_S
         )
-        return int(found[place].result().offset)
+        return found[place].result(CALL_S).offset
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not partitions:
@@ -230,12 +252,12 @@ class ConfluentBroker:
             self._assigned.append(Position(partition, max(place.offset, 0), "" if fresh else place.metadata or ""))
         consumer.incremental_assign(start)
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         gone = [Partition(place.topic, place.partition) for place in partitions]
         self._revoked += gone
         # One that came and went between two polls was never told of.
         self._assigned = [each for each in self._assigned if each.partition not in gone]
-        consumer.incremental_unassign(partitions)
+        # The client unassigns them itself when this returns.
 
     def _record(self, message: Message) -> Record | None:
         """Raises Fenced for an error that does not pass by itself."""

@@ -120,7 +120,7 @@ class MemoryBroker:
         self.lost = False
         self._paused: set[Partition] = set()
 
-    def poll(self, max_records: int, timeout_s: float) -> Polled:
+    def poll(self, max_records: int, timeout_s: float) -> Polled:  # noqa: ARG002
         if self.fenced:
             raise Fenced(f"another process is {self.name}")
         wanted = self._cluster.wanted(self)

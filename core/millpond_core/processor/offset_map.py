@@ -95,8 +95,8 @@ class OffsetMap:
                 start = None
         if start is not None:
             runs.append((start, self._next))
-        for begin, end in self._restored:
-            begin = max(begin, self._next, first)
+        for restored, end in self._restored:
+            begin = max(restored, self._next, first)
             if runs and begin <= runs[-1][1]:
                 runs[-1] = (runs[-1][0], max(end, runs[-1][1]))
             elif begin < end:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, TypeVarTuple
 
+from millpond_core import metrics
 from millpond_core.clock import Clock
 from millpond_core.processor.broker import Aborted, Broker, Position
 from millpond_core.processor.claims import Claims, Verdict
@@ -135,16 +136,19 @@ class Processor:
         make_strategy: Callable[[Finish], Strategy],
         settings: ProcessorSettings,
         clock: Clock,
-        observer: Observer,
         *,
+        stage: str,
         claims: Claims | None = None,
         conflict: Callable[[Record], Outgoing] | None = None,
     ) -> None:
-        """claims: this stage is the first behind the producers. conflict: makes the dead letter of an id_conflict."""
+        """stage: the service's name, for metrics.
+
+        claims: where this stage is the first behind the producers. conflict: makes the dead letter of an id_conflict.
+        """
         self._broker = broker
         self._settings = settings
         self._clock = clock
-        self._observer = observer
+        self._stage = stage
         self._claims = claims
         self._conflict = conflict
         self._assignments: dict[Partition, Assignment] = {}
@@ -244,7 +248,7 @@ class Processor:
                 continue
             taken = Taken(record, assignment, now)
             assignment.taken[record.offset] = taken
-            self._observer.taken(record.partition.topic)
+            metrics.RECORDS_TAKEN.labels(record.partition.topic, self._stage).inc()
             if self._claims is None or self._is_new(self._claims, taken):
                 fresh.append(taken)
         if fresh:
@@ -261,16 +265,17 @@ class Processor:
         if verdict is Verdict.NEW:
             taken.claimed = True
             return True
-        self._observer.copy(conflict=verdict is Verdict.CONFLICT)
         if verdict is Verdict.CONFLICT and self._conflict:
+            metrics.CONFLICTS.labels(self._stage).inc()
             self._finish(taken, [self._conflict(record)])
         else:
+            metrics.COPIES_DROPPED.labels(self._stage).inc()
             self._finish(taken, [])
         return False
 
     def _finish(self, taken: Taken, outgoing: Sequence[Outgoing], *, urgent: bool = False) -> bool:
         if not taken.live:
-            self._observer.late()
+            metrics.LATE_ANSWERS.labels(self._stage).inc()
             return False
         taken.finished = True
         if taken.claimed and self._claims and taken.record.key:
@@ -291,7 +296,7 @@ class Processor:
                 continue
             if self._strategy.release(oldest):
                 self._finish(oldest, [moved_to_tail(oldest.record)])
-                self._observer.moved(assignment.partition.topic)
+                metrics.MOVED_TO_TAIL.labels(assignment.partition.topic, self._stage).inc()
 
     # Transactions
 
@@ -333,7 +338,7 @@ class Processor:
             pause = min(RETRY_FIRST_S * 2**self._retries, RETRY_LAST_S)
             self._retries += 1
             self._retry_at = self._clock.now() + pause
-            self._observer.aborted()
+            metrics.TRANSACTIONS_ABORTED.labels(self._stage).inc()
             logger.warning("transaction aborted, to be tried again in %.2f s: %s", pause, failure)
             return False
         self._retries = 0
@@ -342,14 +347,15 @@ class Processor:
             assignment.offsets.finish(offsets)
             for offset in offsets:
                 del assignment.taken[offset]
-            self._observer.finished(partition.topic, len(offsets))
-        self._observer.committed()
+            metrics.RECORDS_FINISHED.labels(partition.topic, self._stage).inc(len(offsets))
+        metrics.TRANSACTIONS.labels(self._stage).inc()
         return True
 
     def _write(
         self, outgoing: Sequence[Outgoing], positions: Sequence[Position], claimed: dict[int, list[bytes]]
     ) -> None:
-        written = self._broker.commit(outgoing, positions)
+        with metrics.TRANSACTION_SECONDS.labels(self._stage).time():
+            written = self._broker.commit(outgoing, positions)
         if self._claims and claimed:
             self._claims.settle(claimed, written, int(self._clock.now() * 1000))
 
@@ -369,7 +375,17 @@ class Processor:
                 await self._call(call, [assignment.partition for assignment in assignments])
                 for assignment in assignments:
                     assignment.paused = paused
-        self._observer.in_flight(self.in_flight)
+        self._measure()
+
+    def _measure(self) -> None:
+        held: dict[str, int] = defaultdict(int)
+        paused: dict[str, int] = defaultdict(int)
+        for assignment in self._assignments.values():
+            held[assignment.partition.topic] += assignment.offsets.unfinished
+            paused[assignment.partition.topic] += assignment.paused
+        for topic, count in held.items():
+            metrics.IN_FLIGHT.labels(topic, self._stage).set(count)
+            metrics.PAUSED_PARTITIONS.labels(topic).set(paused[topic])
 
     # The thread that all calls of the broker come from
 
@@ -387,16 +403,3 @@ def moved_to_tail(record: Record) -> Outgoing:
     attempt = int(header(record.headers, ATTEMPT_HEADER) or b"0") + 1
     headers = with_header(record.headers, ATTEMPT_HEADER, str(attempt).encode())
     return Outgoing(record.partition.topic, record.key, record.value, headers, record.partition.number)
-
-
-class Observer(Protocol):
-    """What a processor tells of itself, for metrics."""
-
-    def taken(self, topic: str) -> None: ...
-    def finished(self, topic: str, count: int) -> None: ...
-    def copy(self, *, conflict: bool) -> None: ...
-    def late(self) -> None: ...
-    def moved(self, topic: str) -> None: ...
-    def committed(self) -> None: ...
-    def aborted(self) -> None: ...
-    def in_flight(self, count: int) -> None: ...
