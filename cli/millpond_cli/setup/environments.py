@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from millpond_cli.setup.commands import Commands
 from millpond_cli.setup.errors import Missing, SetupError
 from millpond_cli.setup.home import REPOSITORY, Home
 from millpond_cli.setup.stamp import digest, is_current, write
@@ -30,9 +30,6 @@ PACKAGE_FOLDERS = (
     *("services/router", "services/cache", "services/batcher", "services/frontier"),
 )
 """The workspace's packages are imported from the checkout: no installing, and a change holds at once."""
-
-TAIL_LINES = 15
-"""Of a failed installer's output that is shown."""
 
 Say = Callable[[str], None]
 
@@ -82,23 +79,23 @@ def torch(home: Home) -> Environment:
     )
 
 
-def make(environment: Environment, uv: Path | None, say: Say) -> None:
-    """Make the environment hold exactly its requirements. uv: the program, None to have it installed here first.
+def make(environment: Environment, uv: Path | None, commands: Commands, say: Say) -> None:
+    """Make the environment hold exactly its requirements. uv: the program, where there is one already.
 
     A finished environment whose requirements changed is brought up to date in place. Raises SetupError.
     """
     folder = environment.folder
     unfinished = folder / UNFINISHED
-    if unfinished.exists() or (folder.exists() and not _works(environment.python)):
+    if folder.exists() and (unfinished.exists() or not _works(environment.python, commands)):
         say("what is there was interrupted, or is not whole: making it anew")
         shutil.rmtree(folder)
     if not folder.exists():
-        _create(folder)
+        _create(folder, commands)
     (folder / STAMP).unlink(missing_ok=True)
     unfinished.touch()
     if environment.has_uv:
-        uv = _with_uv(environment, say)
-    _install(environment, uv, say)
+        uv = _with_uv(environment, commands, say)
+    _install(environment, uv, commands, say)
     if environment.imports:
         site_packages = next((folder / "lib").glob("python3.*/site-packages"))
         (site_packages / "millpond.pth").write_text("".join(f"{path}\n" for path in environment.imports))
@@ -106,47 +103,43 @@ def make(environment: Environment, uv: Path | None, say: Say) -> None:
     write(folder / STAMP, environment.made_from)
 
 
-def _create(folder: Path) -> None:
+def _create(folder: Path, commands: Commands) -> None:
     # Not beside it and renamed: an environment's scripts name its folder.
-    finished = _run([sys.executable, "-m", "venv", str(folder)])
-    if finished.returncode != 0:
+    finished = commands.run([sys.executable, "-m", "venv", str(folder)])
+    if finished.code != 0:
         shutil.rmtree(folder, ignore_errors=True)
-        if "ensurepip" in finished.stdout:
+        if "ensurepip" in finished.output:
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
             raise Missing(f"this Python can't make environments: install python{version}-venv")
-        raise SetupError(f"could not make {folder}:\n{_tail(finished.stdout)}")
+        raise SetupError(f"could not make {folder}:\n{finished.tail}")
 
 
-def _with_uv(environment: Environment, say: Say) -> Path | None:
+def _with_uv(environment: Environment, commands: Commands, say: Say) -> Path | None:
     """uv inside the environment, or None where it can't be had: pip does the same, more slowly."""
     uv = environment.folder / "bin" / "uv"
     pip = [str(environment.python), "-m", "pip", "install", "--disable-pip-version-check", "--no-deps"]
-    finished = _run([*pip, "--require-hashes", "--requirement", str(UV_REQUIREMENTS)])
-    if finished.returncode == 0 and uv.exists():
+    finished = commands.run([*pip, "--require-hashes", "--requirement", str(UV_REQUIREMENTS)])
+    if finished.code == 0 and uv.exists():
         return uv
     say("uv could not be installed: using pip, which takes longer")
     return None
 
 
-def _install(environment: Environment, uv: Path | None, say: Say) -> None:
+def _install(environment: Environment, uv: Path | None, commands: Commands, say: Say) -> None:
     python, lists = str(environment.python), [str(path) for path in environment.requirements]
     say(f"installing {sum(_count(path) for path in environment.requirements)} packages")
     if uv is not None:
-        sync = [str(uv), "pip", "sync", "--require-hashes", "--python", python, *lists]
-        finished = _run(sync, _uv_environment(python))
-        if finished.returncode == 0:
+        configured = commands.run([python, "-m", "pip", "config", "list"])
+        settings = uv_settings(configured.output if configured.code == 0 else "", os.environ)
+        finished = commands.run([str(uv), "pip", "sync", "--require-hashes", "--python", python, *lists], settings)
+        if finished.code == 0:
             return
-        say(f"uv failed ({_last_line(finished.stdout)}): using pip, which takes longer")
+        say(f"uv failed ({finished.last_line}): using pip, which takes longer")
     # The lists are complete, so that nothing is to be resolved; some leave out what a package asks for on purpose.
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
-    finished = _run([*pip, *(part for path in lists for part in ("--requirement", path))])
-    if finished.returncode != 0:
-        raise SetupError(f"could not install into {environment.folder}:\n{_tail(finished.stdout)}")
-
-
-def _uv_environment(python: str) -> dict[str, str]:
-    finished = _run([python, "-m", "pip", "config", "list"])
-    return uv_settings(finished.stdout if finished.returncode == 0 else "", os.environ)
+    finished = commands.run([*pip, *(part for path in lists for part in ("--requirement", path))])
+    if finished.code != 0:
+        raise SetupError(f"could not install into {environment.folder}:\n{finished.tail}")
 
 
 UV_NAMES = {
@@ -187,28 +180,5 @@ def _count(requirements: Path) -> int:
     return sum(1 for line in requirements.read_text().splitlines() if line[:1].isalnum())
 
 
-def _works(python: Path) -> bool:
-    return python.exists() and _run([str(python), "-c", "import pip"]).returncode == 0
-
-
-def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """stdout has both outputs in their order."""
-    return subprocess.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-
-
-def _tail(output: str) -> str:
-    return "\n".join(f"    {line}" for line in output.strip().splitlines()[-TAIL_LINES:])
-
-
-def _last_line(output: str) -> str:
-    lines = output.strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+def _works(python: Path, commands: Commands) -> bool:
+    return python.exists() and commands.run([str(python), "-c", "import pip"]).code == 0

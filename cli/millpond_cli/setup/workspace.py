@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
+from millpond_cli.setup.commands import Commands
 from millpond_cli.setup.environments import Environment, make, workspace
 from millpond_cli.setup.errors import SetupError
 from millpond_cli.setup.home import Home, home
@@ -47,5 +48,9 @@ def _make(place: Home, environment: Environment) -> None:
             return
         started = time.monotonic()
         say(f"making the environment in {environment.folder}, once; it takes a minute or two")
-        make(environment, None, say)
+        commands = Commands()
+        try:
+            make(environment, None, commands, say)
+        finally:
+            commands.end()
         say(f"environment ready in {time.monotonic() - started:.0f} s")

@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 from millpond_cli.setup.home import home
+from millpond_cli.setup.progress import print_line
 from millpond_cli.stack import DEFAULT_PORT_BASE, Stack, StackError, down, running_state, signals_end, up
-from millpond_cli.stack.stack import print_line
 
 
 def replica_count(text: str) -> tuple[str, int]:

@@ -11,11 +11,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from millpond_cli.setup.progress import Report
 from millpond_cli.stack.addresses import Addresses
 from millpond_cli.stack.components import DEFAULT_PORT_BASE
 from millpond_cli.stack.errors import DidNotStart, NotUp
 from millpond_cli.stack.stack import running_state
-from millpond_cli.stack.supervisor import Report
 
 LOOK_EVERY_S = 0.1
 """Seconds between two looks at the supervisor's log and state."""

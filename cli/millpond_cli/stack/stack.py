@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from millpond_cli.setup.home import REPOSITORY, Home
+from millpond_cli.setup.progress import Report, print_line
 from millpond_cli.stack.addresses import Addresses, addresses, port_values
 from millpond_cli.stack.components import COMPONENTS, DEFAULT_PORT_BASE, SPAN
 from millpond_cli.stack.description import HOST, Component, DescriptionError, instances, select
@@ -25,14 +26,10 @@ from millpond_cli.stack.identity import identify
 from millpond_cli.stack.leftovers import end_leftovers
 from millpond_cli.stack.ports import check_base, taken
 from millpond_cli.stack.state import ComponentState, Phase, State, read, write
-from millpond_cli.stack.supervisor import Report, Supervisor
+from millpond_cli.stack.supervisor import Supervisor
 
 STAND_IN_KEY = "stand-in"
 """OpenAI's client refuses an empty key; the stand-in reads none."""
-
-
-def print_line(component: str, text: str) -> None:
-    print(f"{component}: {text}", flush=True)
 
 
 class Stack:

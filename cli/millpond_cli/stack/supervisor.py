@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from millpond_cli.setup.leash import leashed
+from millpond_cli.setup.progress import Report
 from millpond_cli.stack.description import Finishes, Instance
 from millpond_cli.stack.errors import DidNotStart, StackError
 from millpond_cli.stack.identity import ProcessId, identify
@@ -39,11 +40,6 @@ STEADY_S = 30.0
 TAIL_LINES = 12
 TAIL_COLUMNS = 300
 """What of a dead component's log is shown."""
-
-LEASH = Path(__file__).with_name("leash.py")
-
-Report = Callable[[str, str], None]
-"""Called with (instance, one line of text)."""
 
 
 def backoff_s(deaths: int) -> float:
@@ -259,7 +255,8 @@ class Supervisor:
         with kept.log.open("ab") as log:
             kept.log_offset = log.tell()
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *kept.instance.command),
+                *leashed(),
+                *kept.instance.command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

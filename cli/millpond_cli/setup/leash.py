@@ -1,7 +1,7 @@
 """Runs a command that dies with the process that started it: `python leash.py PARENT COMMAND...` (Linux).
 
 A file run by its path and importing little, since it stands before every component. The kernel keeps the setting over
-execve, so the command itself is what dies; what the command starts is found by the next start (see leftovers.py).
+execve, so the command itself is what dies; what the command starts is found by the next start (stack/leftovers.py).
 """
 
 import os
@@ -10,6 +10,11 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that this process gets when the thread that started it ends."""
+
+
+def leashed() -> list[str]:
+    """What to put before a command. The leash is held by the thread that starts it: that one must live as long."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid())]
 
 
 def main() -> None:
