@@ -13,7 +13,9 @@ Report = Callable[[str, str], None]
 
 
 def print_line(name: str, text: str) -> None:
-    print(f"{name}: {text}", flush=True)
+    # One write: lines of several threads do not mix.
+    sys.stdout.write(f"{name}: {text}\n")
+    sys.stdout.flush()
 
 
 @contextmanager

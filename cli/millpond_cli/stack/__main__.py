@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
-from millpond_cli.setup.home import home
+from millpond_cli.setup.home import Home, home
+from millpond_cli.setup.jaeger import JaegerBuild
 from millpond_cli.setup.progress import print_line
 from millpond_cli.stack import DEFAULT_PORT_BASE, Stack, StackError, down, running_state, signals_end, up
 
@@ -43,6 +46,25 @@ def show(run: Path) -> int:
     return 0
 
 
+def stay(given: argparse.Namespace, replicas: Mapping[str, int]) -> None:
+    """Run a stack until a signal ends it. Jaeger is built beside it where it is part of it and not there yet."""
+    with ExitStack() as inside:
+        is_coming = False
+        if given.only is None or "jaeger" in given.only:
+            is_coming = inside.enter_context(JaegerBuild(Home(given.home.absolute()), print_line)).is_coming
+        stack = Stack(
+            given.home,
+            given.port_base,
+            only=given.only,
+            replicas=replicas,
+            config=given.config,
+            jaeger_is_coming=is_coming,
+        )
+        inside.enter_context(stack)
+        print_line("stack", "ready")
+        threading.Event().wait()
+
+
 def main() -> int:
     given = arguments()
     replicas = dict(given.replicas)
@@ -63,9 +85,7 @@ def main() -> int:
                 return 0
             if given.command == "status":
                 return show(given.home / "run")
-            with Stack(given.home, given.port_base, only=given.only, replicas=replicas, config=given.config):
-                print_line("stack", "ready")
-                threading.Event().wait()
+            stay(given, replicas)
     except StackError as failure:
         print(failure, file=sys.stderr)
         return 1

@@ -119,7 +119,7 @@ SERVICE_ENVIRONMENT: Mapping[str, str] = {
 """What every service is told. A variable whose value comes out empty is not set at all."""
 
 
-def _service(name: str, ports: Mapping[str, int], needs: tuple[str, ...]) -> Component:
+def _service(name: str, ports: Mapping[str, int], uses: tuple[str, ...]) -> Component:
     grpc = {"MILLPOND_GRPC_PORT": "{own.grpc}"} if "grpc" in ports else {}
     return Component(
         name=name,
@@ -127,16 +127,19 @@ def _service(name: str, ports: Mapping[str, int], needs: tuple[str, ...]) -> Com
         environment={**SERVICE_ENVIRONMENT, **grpc},
         ports=ports,
         ready=Answers("http", "/readyz"),
-        needs=needs,
+        needs=("topics",),
+        uses=("kafka", "jaeger", *uses),
+        # A service drains for 20 s at most (drain_s in its settings).
+        stop_s=25,
         module=f"millpond_{name}",
         is_service=True,
     )
 
 
-ROUTER = _service("router", {"http": 100}, needs=("topics",))
-CACHE = _service("cache", {"http": 120, "grpc": 130}, needs=("topics",))
-BATCHER = _service("batcher", {"http": 140}, needs=("topics",))
-FRONTIER = _service("frontier", {"http": 160, "grpc": 170}, needs=("topics",))
+ROUTER = _service("router", {"http": 100}, uses=("triton",))
+CACHE = _service("cache", {"http": 120, "grpc": 130}, uses=("triton", "milvus"))
+BATCHER = _service("batcher", {"http": 140}, uses=("triton",))
+FRONTIER = _service("frontier", {"http": 160, "grpc": 170}, uses=("cache", "stand-in"))
 
 COMPONENTS = (KAFKA, TOPICS, MILVUS, TRITON, STAND_IN, JAEGER, ROUTER, CACHE, BATCHER, FRONTIER)
 """In the order in which they are shown. Each starts as soon as what it needs is ready."""

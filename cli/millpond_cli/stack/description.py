@@ -43,6 +43,7 @@ class Component:
     command, environment: templates over the names that `Values` lists.
     ports: name of the port → offset from the port base; a replica adds its number.
     needs: components that must be ready before this one starts, where they are part of the stack at all.
+    uses: components that must still be there while this one stops; at start it waits for them itself.
     module: skipped, and said so, where this Python module is not installed.
     ready_s: seconds from start to ready after which something is wrong: a hang's bound, not an expectation.
     stop_s: seconds between SIGTERM and SIGKILL.
@@ -53,6 +54,7 @@ class Component:
     ports: Mapping[str, int]
     ready: Check
     needs: Sequence[str] = ()
+    uses: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     module: str | None = None
     ready_s: float = 60.0
@@ -62,7 +64,10 @@ class Component:
 
 @dataclass(frozen=True)
 class Instance:
-    """A component as it is to be started: every template filled in. name: `batcher`, the second replica `batcher-1`."""
+    """A component as it is to be started: every template filled in. name: `batcher`, the second replica `batcher-1`.
+
+    needs, uses: names of instances of this stack.
+    """
 
     name: str
     component: Component
@@ -71,6 +76,7 @@ class Instance:
     command: Sequence[str]
     environment: Mapping[str, str]
     needs: Sequence[str]
+    uses: Sequence[str]
 
 
 class DescriptionError(ValueError):
@@ -114,14 +120,13 @@ def instances(
             raise DescriptionError(f"{name} is not a service that can have replicas")
         if not 1 <= count <= REPLICAS:
             raise DescriptionError(f"{name} can have 1 to {REPLICAS} replicas, not {count}")
+
+    def those_of(names: Sequence[str]) -> tuple[str, ...]:
+        present = (name for name in names if name in selected)
+        return tuple(instance_name(name, n) for name in present for n in range(replicas.get(name, 1)))
+
     found: list[Instance] = []
     for component in components:
-        needs = tuple(
-            instance_name(need, replica)
-            for need in component.needs
-            if need in selected
-            for replica in range(replicas.get(need, 1))
-        )
         for replica in range(replicas.get(component.name, 1)):
             ports = ports_of(component, port_base, replica)
             name = instance_name(component.name, replica)
@@ -140,7 +145,8 @@ def instances(
                     ports=ports,
                     command=tuple(fill(part, own) for part in component.command),
                     environment={key: fill(value, own) for key, value in component.environment.items()},
-                    needs=needs,
+                    needs=those_of(component.needs),
+                    uses=those_of(component.uses),
                 )
             )
     return tuple(found)

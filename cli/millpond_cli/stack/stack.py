@@ -14,22 +14,24 @@ from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Literal, Self, TextIO
 
 from millpond_cli.setup.home import REPOSITORY, Home
 from millpond_cli.setup.progress import Report, print_line
-from millpond_cli.stack.addresses import Addresses, addresses, port_values
+from millpond_cli.stack.addresses import Addresses
 from millpond_cli.stack.components import COMPONENTS, DEFAULT_PORT_BASE, SPAN
-from millpond_cli.stack.description import HOST, Component, DescriptionError, instances, select
+from millpond_cli.stack.description import DescriptionError
 from millpond_cli.stack.errors import AlreadyUp, NotSetUp, PortTaken, StackError
 from millpond_cli.stack.identity import identify
 from millpond_cli.stack.leftovers import end_leftovers
+from millpond_cli.stack.plan import Facts, plan
 from millpond_cli.stack.ports import check_base, taken
 from millpond_cli.stack.state import ComponentState, Phase, State, read, write
 from millpond_cli.stack.supervisor import Supervisor
+from millpond_cli.stack.trace_file import NotTaken, TraceFile
 
-STAND_IN_KEY = "stand-in"
-"""OpenAI's client refuses an empty key; the stand-in reads none."""
+SEND_TRACES_EVERY_S = 2.0
+"""Seconds between two looks whether Jaeger, come late, has spans to be handed from the file."""
 
 
 class Stack:
@@ -49,6 +51,7 @@ class Stack:
         config: Path | None = None,
         environment: Mapping[str, str] | None = None,
         run: Path | None = None,
+        jaeger_is_coming: bool = False,
         report: Report = print_line,
     ) -> None:
         """home: the folder that was set up. run: where logs, data and state go, `home/run` by default.
@@ -56,6 +59,7 @@ class Stack:
         only: exactly these components, not what they need; all for None.
         config: the services' configuration file, in place of MILLPOND_CONFIG and the repository's own.
         environment: further variables for every component, over those of this process.
+        jaeger_is_coming: it is being built beside this; the stack starts it when it is there (setup/jaeger.py).
         report: called with (component, line) for whatever a person should see.
         Raises StackError for a contradiction in these.
         """
@@ -66,33 +70,13 @@ class Stack:
         self._environment = {**os.environ, **(environment or {})}
         if wrong := check_base(port_base, SPAN):
             raise StackError(wrong)
+        self._trace_file = TraceFile(self._run / "traces.jsonl")
         try:
-            chosen, traces_file = self._choose(None if only is None else frozenset(only))
-            provider = self._environment.get("MILLPOND_PROVIDER_BASE_URL")
-            otlp = self._environment.get("MILLPOND_OTLP_ENDPOINT")
-            nothing_yet = addresses(port_base, (), provider, otlp, traces_file)
-            runs_jaeger = any(component.name == "jaeger" for component in chosen)
-            port = port_values(port_base)
-            values = {
-                **port,
-                "python": sys.executable,
-                "models_python": str(self._home.models_python),
-                "repo": str(REPOSITORY),
-                "data": str(self._run / "data"),
-                "assets": str(self._home.assets),
-                "kafka_libs": str(self._home.kafka_libs),
-                "jaeger_binary": str(self._home.jaeger_binary),
-                "milvus_binaries": str(self._home.milvus_binaries),
-                "config": self._configuration(config),
-                "provider_url": nothing_yet.provider,
-                "provider_key": self._environment.get("MILLPOND_PROVIDER_API_KEY", STAND_IN_KEY),
-                "otlp": f"http://{HOST}:{port['jaeger.otlp']}" if runs_jaeger else otlp or "",
-                "traces_file": traces_file or "",
-            }
-            self._instances = instances(chosen, port_base, values, replicas or {})
+            chosen = None if only is None else frozenset(only)
+            facts = self._facts(config, jaeger_is_coming=jaeger_is_coming)
+            self._plan = plan(COMPONENTS, facts, port_base, chosen, replicas or {})
         except DescriptionError as failure:
             raise StackError(str(failure)) from None
-        self.addresses: Addresses = addresses(port_base, self._instances, provider, otlp, traces_file)
         self._id = uuid.uuid4().hex
         self._phase: Phase = "starting"
         self._lock: TextIO | None = None
@@ -101,9 +85,13 @@ class Stack:
         self._supervisor: Supervisor | None = None
 
     @property
+    def addresses(self) -> Addresses:
+        return self._plan.addresses
+
+    @property
     def components(self) -> tuple[str, ...]:
         """The names of the instances that are part of this stack."""
-        return tuple(instance.name for instance in self._instances)
+        return tuple(instance.name for instance in self._plan.instances)
 
     def __enter__(self) -> Self:
         self.start()
@@ -121,6 +109,8 @@ class Stack:
         try:
             self._clean_up()
             self._check()
+            for name, note in self._plan.notes:
+                self._report(name, note)
             for folder in ("logs", "data"):
                 (self._run / folder).mkdir(parents=True, exist_ok=True)
             self._loop = asyncio.new_event_loop()
@@ -128,16 +118,20 @@ class Stack:
             self._thread.start()
             self._supervisor = Supervisor(
                 self._id,
-                self._instances,
+                self._plan.instances,
                 logs=self._run / "logs",
                 data=self._run / "data",
                 environment=self._environment,
                 report=self._report,
                 changed=self._write_state,
+                late=self._plan.late,
+                farewells={"jaeger": self._send_traces},
             )
             # Before the first process: from here on the next start knows what to look for.
             self._write_state()
             self._call(self._supervisor.start())
+            if "jaeger" in self.components:
+                asyncio.run_coroutine_threadsafe(self._keep_sending_traces(), self._loop)
             self._phase = "ready"
             self._write_state()
         except BaseException:
@@ -149,6 +143,7 @@ class Stack:
         self._phase = "stopping"
         try:
             if self._supervisor is not None:
+                self._write_state()
                 try:
                     self._call(self._supervisor.stop())
                 except (KeyboardInterrupt, SystemExit):
@@ -157,6 +152,7 @@ class Stack:
         finally:
             self._supervisor = None
             if self._loop is not None and self._thread is not None:
+                self._call(_end_tasks())
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
                 self._loop.close()
@@ -182,37 +178,38 @@ class Stack:
         """Stop an instance where it runs, start it and wait until it is ready. Raises DidNotStart."""
         self._call(self._running().restart(name))
 
+    def wait_ready(self, name: str) -> None:
+        """Wait until an instance is ready: after `kill`, until its next start has come up."""
+        self._call(self._running().wait_ready(name))
+
     def send_signal(self, name: str, signum: signal.Signals) -> None:
         """Send a signal to all processes of an instance: SIGSTOP and SIGCONT freeze and thaw it."""
         self._call(self._running().send_signal(name, signum))
 
-    def _choose(self, only: frozenset[str] | None) -> tuple[tuple[Component, ...], str | None]:
-        """(what runs, the file for traces where they go to one). Says what is left out and why."""
-        chosen = list(select(COMPONENTS, only))
-        traces_file = None
-        for component in tuple(chosen):
-            reason = self._leave_out(component)
-            if reason is None:
-                continue
-            chosen.remove(component)
-            if component.name == "jaeger" and not self._environment.get("MILLPOND_OTLP_ENDPOINT"):
-                traces_file = str(self._run / "traces.jsonl")
-                reason = f"{reason}; traces go to {traces_file}"
-            self._report(component.name, f"left out: {reason}")
-        return tuple(chosen), traces_file
-
-    def _leave_out(self, component: Component) -> str | None:
-        """Why this component does not run here, or None."""
-        if component.name == "stand-in" and (url := self._environment.get("MILLPOND_PROVIDER_BASE_URL")):
-            return f"the provider is {url}"
-        if component.name == "jaeger":
-            if collector := self._environment.get("MILLPOND_OTLP_ENDPOINT"):
-                return f"traces go to {collector}"
-            if not self._home.jaeger_binary.exists():
-                return "it is not built"
-        if component.module is not None and not _is_installed(component.module):
-            return f"the Python module {component.module} is not installed"
-        return None
+    def _facts(self, config: Path | None, *, jaeger_is_coming: bool) -> Facts:
+        jaeger: Literal["there", "coming", "missing"] = "missing"
+        if self._home.jaeger_binary.exists():
+            jaeger = "there"
+        elif jaeger_is_coming:
+            jaeger = "coming"
+        modules = {component.module for component in COMPONENTS if component.module is not None}
+        return Facts(
+            places={
+                "python": sys.executable,
+                "models_python": str(self._home.models_python),
+                "repo": str(REPOSITORY),
+                "data": str(self._run / "data"),
+                "assets": str(self._home.assets),
+                "kafka_libs": str(self._home.kafka_libs),
+                "jaeger_binary": str(self._home.jaeger_binary),
+                "milvus_binaries": str(self._home.milvus_binaries),
+            },
+            config=self._configuration(config),
+            environment=self._environment,
+            jaeger=jaeger,
+            traces_file=str(self._trace_file.path),
+            missing_modules=frozenset(module for module in modules if not _is_installed(module)),
+        )
 
     def _configuration(self, given: Path | None) -> str:
         if given is not None:
@@ -249,9 +246,24 @@ class Stack:
             (self._home.milvus_binaries, "milvus"),
         ):
             if component in self.components and not path.exists():
-                raise NotSetUp(f"{component} was not set up ({path} is missing): run ./millpond setup")
-        if found := taken(self._instances):
+                raise NotSetUp(f"{component} was not set up ({path} is missing): run ./millpond up")
+        if found := taken(self._plan.instances):
             raise PortTaken("\n".join(str(each) for each in found))
+
+    def _send_traces(self) -> None:
+        """Hand what the trace file still holds to Jaeger, where it is there."""
+        endpoint = self.addresses.jaeger_otlp_http
+        if self._supervisor is None or endpoint is None or self._supervisor.states()["jaeger"].state != "ready":
+            return
+        # Left for the next look, or the next start.
+        with suppress(NotTaken):
+            if self._trace_file.has_unsent:
+                self._trace_file.send(endpoint)
+
+    async def _keep_sending_traces(self) -> None:
+        while self._supervisor is not None and self._phase != "stopping":
+            await asyncio.to_thread(self._send_traces)
+            await asyncio.sleep(SEND_TRACES_EVERY_S)
 
     def _running(self) -> Supervisor:
         if self._supervisor is None:
@@ -284,6 +296,14 @@ class Stack:
                 components=self._supervisor.states(),
             ),
         )
+
+
+async def _end_tasks() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 def _is_installed(module: str) -> bool:

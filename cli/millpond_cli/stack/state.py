@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from millpond_cli.stack.addresses import Addresses, from_json
+from millpond_cli.stack.addresses import Addresses
 from millpond_cli.stack.identity import ProcessId
 
 MARK = "MILLPOND_STACK"
@@ -61,7 +61,7 @@ def read(path: Path) -> State | None:
             return None
         components = {name: _component(each) for name, each in given.pop("components").items()}
         supervisor = ProcessId(**given.pop("supervisor"))
-        where = from_json(given.pop("addresses"))
+        where = Addresses(**given.pop("addresses"))
         return State(supervisor=supervisor, addresses=where, components=components, **given)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -14,7 +14,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,9 @@ from millpond_cli.stack.state import MARK, ComponentState
 
 PROBE_EVERY_S = 0.05
 """Seconds between two questions whether a component is ready: far below what a start takes."""
+
+LOOK_EVERY_S = 0.5
+"""Seconds between two looks whether a late component's program is there; it took minutes to make."""
 
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before the first, second, ... start after a death; the last for all further ones."""
@@ -87,6 +90,7 @@ class Kept:
     dead: asyncio.Event = field(default_factory=asyncio.Event)
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     log_offset: int = 0
+    is_late: bool = False
 
     def __post_init__(self) -> None:
         self.dead.set()
@@ -105,13 +109,20 @@ class Supervisor:
         environment: Mapping[str, str],
         report: Report,
         changed: Callable[[], None],
+        late: Collection[str] = (),
+        farewells: Mapping[str, Callable[[], None]] | None = None,
     ) -> None:
-        """stack: this start's id. environment: what every component inherits. changed: called after every step."""
+        """stack: this start's id. environment: what every component inherits. changed: called after every step.
+
+        late: instances whose program is still being made. Nothing waits for them; each starts once it is there.
+        farewells: instance → called, in a thread, when all that use it have stopped and it is about to.
+        """
         self._stack = stack
         self._environment = dict(environment)
         self._report = report
         self._changed = changed
-        self._kept = {i.name: Kept(i, logs / f"{i.name}.log", data / i.name) for i in instances}
+        self._farewells = dict(farewells or {})
+        self._kept = {i.name: Kept(i, logs / f"{i.name}.log", data / i.name, is_late=i.name in late) for i in instances}
 
     def states(self) -> dict[str, ComponentState]:
         return {
@@ -127,14 +138,15 @@ class Supervisor:
         }
 
     async def start(self) -> None:
-        """Start everything and wait until all is ready. Raises DidNotStart; what runs then must still be stopped."""
+        """Start everything and wait until all but the late is ready. Raises DidNotStart; then `stop` is still due."""
         for kept in self._kept.values():
             self._begin(kept)
-        waits = {asyncio.create_task(kept.ready.wait()) for kept in self._kept.values()}
-        lives = {kept.life for kept in self._kept.values() if kept.life}
+        awaited = [kept for kept in self._kept.values() if not kept.is_late]
+        waits = {asyncio.create_task(kept.ready.wait()) for kept in awaited}
+        lives = {kept.life for kept in awaited if kept.life}
         try:
             while not all(wait.done() for wait in waits):
-                pending = (task for task in (*waits, *lives) if not task.done())
+                pending = [task for task in (*waits, *lives) if not task.done()]
                 await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for life in lives:
                     if life.done():
@@ -146,7 +158,10 @@ class Supervisor:
     async def stop(self) -> None:
         """Stop everything, what is needed by others after them. Nothing is left when this returns."""
         self._dismiss_all()
-        users = {name: [other for other in self._kept.values() if name in other.instance.needs] for name in self._kept}
+        users = {
+            name: [each for each in self._kept.values() if name in (*each.instance.needs, *each.instance.uses)]
+            for name in self._kept
+        }
         await asyncio.gather(*(self._stop(kept, users[name]) for name, kept in self._kept.items()))
         await asyncio.to_thread(sweep, f"{self._stack}/")
 
@@ -175,6 +190,13 @@ class Supervisor:
             await asyncio.wait({kept.life})
         self._move(kept, "halted")
 
+    async def wait_ready(self, name: str) -> None:
+        """Wait until the instance is ready. Raises StackError where nothing will make it so."""
+        kept = self._of(name)
+        if not kept.is_wanted:
+            raise StackError(f"{name} is stopped")
+        await kept.ready.wait()
+
     async def restart(self, name: str) -> None:
         """Stop the instance where it runs, start it, and wait until it is ready. Raises DidNotStart."""
         await self.halt(name)
@@ -200,9 +222,13 @@ class Supervisor:
         return kept.life
 
     def _mourn(self, name: str, life: asyncio.Task[None]) -> None:
-        """A life that a mistake in this file ended must not end unseen. DidNotStart is whoever started it's to tell."""
-        if not life.cancelled() and (failure := life.exception()) and not isinstance(failure, DidNotStart):
+        """A life that ended by itself must not end unseen. Whoever waits for a start tells why it did not work."""
+        if life.cancelled() or not (failure := life.exception()):
+            return
+        if not isinstance(failure, DidNotStart):
             self._report(name, f"is no longer watched: {failure!r}")
+        elif self._kept[name].is_late:
+            self._report(name, str(failure))
 
     def _of(self, name: str) -> Kept:
         if name not in self._kept:
@@ -218,6 +244,9 @@ class Supervisor:
         """The instance's life, until nobody wants it. Raises DidNotStart where it dies before it ever was ready."""
         name, component = kept.instance.name, kept.instance.component
         await asyncio.gather(*(self._kept[need].ready.wait() for need in kept.instance.needs))
+        while kept.is_late and kept.is_wanted and not os.access(kept.instance.command[0], os.X_OK):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(kept.hurry.wait(), LOOK_EVERY_S)
         while kept.is_wanted:
             started = time.monotonic()
             process = await self._launch(kept)
@@ -303,6 +332,8 @@ class Supervisor:
     async def _stop(self, kept: Kept, users: Sequence[Kept]) -> None:
         await asyncio.gather(*(user.dead.wait() for user in users))
         had_process = kept.process is not None
+        if had_process and (farewell := self._farewells.get(kept.instance.name)):
+            await asyncio.to_thread(farewell)
         await self._end(kept)
         if kept.life:
             kept.life.cancel()
