@@ -62,9 +62,7 @@ class Malformed(Refused):
     could be read, else with the id that its record gives it.
     """
 
-    def __init__(
-        self, code: Code, message: str, *, identified: bool = False, id: str = "", tenant: str = ""
-    ) -> None:
+    def __init__(self, code: Code, message: str, *, identified: bool = False, id: str = "", tenant: str = "") -> None:
         super().__init__(code, message)
         self.identified = identified
         self.id = id

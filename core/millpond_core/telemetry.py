@@ -79,6 +79,9 @@ REPLAY: Final = "millpond.replay"
 ATTEMPT: Final = "millpond.attempt"
 COST_USD: Final = "millpond.cost_usd"
 EMBEDDER_VERSION: Final = "millpond.embedder.version"
+OUTCOME: Final = "millpond.outcome"
+"""What this stage did with the request: answer, failure, forward, retry, moved (to the topic's end), lost (to another
+replica)."""
 CACHE_OUTCOME: Final = "millpond.cache.outcome"
 CACHE_SIMILARITY: Final = "millpond.cache.similarity"
 CACHE_SOURCE_ID: Final = "millpond.cache.source_id"
@@ -172,7 +175,7 @@ class Tracing:
         return span
 
     def process(self, topic: str, received: Span, attributes: Attributes | None = None) -> Span:
-        """What the service does with the record; ends when its outputs are committed or acknowledged."""
+        """What the service does with the record; ends when its outcome is decided, before the transaction."""
         return self._begin(
             f"{PROCESS} {topic}", in_context(received), SpanKind.CONSUMER, _messaging(topic, PROCESS, attributes)
         )

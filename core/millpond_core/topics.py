@@ -15,6 +15,9 @@ LEARN = "ai.learn"
 CLAIMS = "ai.claims"
 DEADLETTER = "ai.deadletter"
 
+ENVELOPES = (ROUTED, BATCH_REALTIME, BATCH_STANDARD, BATCH_OVERNIGHT, FRONTIER)
+"""Topics whose records are requests on their way (`Routed`)."""
+
 DAY_MS = 24 * 3600 * 1000
 
 CLAIM_RETENTION_MS = 7 * DAY_MS
@@ -33,7 +36,7 @@ class Topic:
 
 
 TOPICS = (
-    # Deadlines count from the broker's append time. What is too large for a request still arrives, to be refused by name.
+    # Deadlines count from the broker's append time. What is too large still arrives, to be refused by name.
     Topic(
         REQUESTS,
         ("producer",),

@@ -7,10 +7,20 @@ offsets; no transaction across I/O. ARCHITECTURE.md has the argument.
 from millpond_core.processor.broker import Aborted, Assigned, Broker, Fenced, Polled, Position
 from millpond_core.processor.claims import Claims, Verdict
 from millpond_core.processor.offset_map import OffsetMap
-from millpond_core.processor.processor import Finish, Processor, ProcessorSettings, Strategy, Taken
+from millpond_core.processor.processor import (
+    ATTEMPT_HEADER,
+    BODY_HEADER,
+    Finish,
+    Processor,
+    ProcessorSettings,
+    Strategy,
+    Taken,
+)
 from millpond_core.processor.record import Headers, Outgoing, Partition, Record, header, with_header
 
 __all__ = [
+    "ATTEMPT_HEADER",
+    "BODY_HEADER",
     "Aborted",
     "Assigned",
     "Broker",

@@ -1,0 +1,73 @@
+"""A request on its way between services: the routed message, and the record that carries it.
+
+What a reader must know of a record before it reads the body travels in headers: tenant, deadline, tier, tokens, model.
+"""
+
+from __future__ import annotations
+
+from opentelemetry.trace import Span
+
+from millpond.v1 import envelope_pb2, request_pb2
+from millpond_core import telemetry, topics
+from millpond_core.identity import key_of
+from millpond_core.processor import ATTEMPT_HEADER, BODY_HEADER, Headers, Outgoing, Record, header
+from millpond_core.validate import estimated_tokens
+
+TENANT_HEADER = "tenant"
+DEADLINE_HEADER = "deadline-ms"
+TIER_HEADER = "tier"
+TOKENS_HEADER = "tokens"
+MODEL_HEADER = "model"
+NOT_BEFORE_HEADER = "not-before-ms"
+"""Milliseconds since 1970 before which the record is not to be worked on."""
+
+TIER_WORDS = {
+    request_pb2.TIER_REALTIME: "realtime",
+    request_pb2.TIER_STANDARD: "standard",
+    request_pb2.TIER_OVERNIGHT: "overnight",
+}
+
+BATCH_TOPICS = {
+    request_pb2.TIER_REALTIME: topics.BATCH_REALTIME,
+    request_pb2.TIER_STANDARD: topics.BATCH_STANDARD,
+    request_pb2.TIER_OVERNIGHT: topics.BATCH_OVERNIGHT,
+}
+
+
+def routed_key(routed: envelope_pb2.Routed) -> bytes:
+    return key_of(routed.request.tenant, routed.request.id, routed.replay)
+
+
+def routed_record(topic: str, routed: envelope_pb2.Routed, span: Span, body: bytes | None = None) -> Outgoing:
+    """The record that carries the envelope on. span: what the next hop's spans hang on.
+
+    body: the hash of the request as it was accepted; only ai.routed needs it, where requests are claimed.
+    """
+    request, decision = routed.request, routed.decision
+    headers: Headers = (
+        (TENANT_HEADER, request.tenant.encode()),
+        (DEADLINE_HEADER, str(decision.deadline.ToMilliseconds()).encode()),
+        (TIER_HEADER, TIER_WORDS[decision.tier].encode()),
+        (TOKENS_HEADER, str(estimated_tokens(request) + request.params.max_tokens).encode()),
+        (MODEL_HEADER, decision.model.encode()),
+    )
+    if body is not None:
+        headers = (*headers, (BODY_HEADER, body))
+    return Outgoing(topic, routed_key(routed), routed.SerializeToString(), telemetry.inject(headers, span))
+
+
+def retried_record(record: Record, routed: envelope_pb2.Routed, not_before_s: float, span: Span) -> Outgoing:
+    """The same request for its own partition's end, not to be worked on before that time (seconds since 1970)."""
+    again = routed_record(record.partition.topic, routed, span)
+    attempt = int(header(record.headers, ATTEMPT_HEADER) or b"0") + 1
+    headers = (
+        *again.headers,
+        (ATTEMPT_HEADER, str(attempt).encode()),
+        (NOT_BEFORE_HEADER, str(int(not_before_s * 1000)).encode()),
+    )
+    return Outgoing(again.topic, again.key, again.value, headers, record.partition.number)
+
+
+def not_before_s(record: Record) -> float:
+    """Seconds since 1970; 0 where the record may be worked on at once."""
+    return int(header(record.headers, NOT_BEFORE_HEADER) or b"0") / 1000

@@ -1,0 +1,293 @@
+"""A stage behind the claim: what cache, batcher and frontier have in common between the processor and their work.
+
+    record ─▶ Stage: decode, receive span ─▶ Worker: the service's own work ─▶ settle(job, outcome) ─▶ records
+
+The stage decides expiry, once, since it is the one that builds the result: what comes later is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from google.protobuf.message import DecodeError
+from opentelemetry.trace import Span
+
+from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond_core import metrics, telemetry, topics
+from millpond_core.clock import Clock
+from millpond_core.codec import CONTENT_TYPE, content_type_of, encode_result
+from millpond_core.dead_letter import dead_letter
+from millpond_core.envelope import TIER_WORDS, not_before_s, retried_record, routed_key, routed_record
+from millpond_core.errors import Code
+from millpond_core.processor import Finish, Outgoing, Taken
+from millpond_core.result import EXPIRED, Answer, Failure, learned, result_of, settled
+from millpond_core.telemetry import Tracing
+
+if TYPE_CHECKING:
+    from millpond_core.settings import ModelSettings
+
+logger = logging.getLogger(__name__)
+
+ROUTE_WORDS = {
+    result_pb2.ROUTE_UNSPECIFIED: "none",
+    result_pb2.ROUTE_CACHE: "cache",
+    result_pb2.ROUTE_SMALL: "small",
+    result_pb2.ROUTE_FRONTIER: "frontier",
+}
+
+STATUS_WORDS = {
+    result_pb2.STATUS_OK: "ok",
+    result_pb2.STATUS_ERROR: "error",
+    result_pb2.STATUS_EXPIRED: "expired",
+    result_pb2.STATUS_CANCELLED: "cancelled",
+}
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One request in a stage's hands. span: its `process` span here. deadline_s: seconds since 1970."""
+
+    taken: Taken
+    routed: envelope_pb2.Routed
+    span: Span
+    deadline_s: float
+    started: bool = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody still waits for an outcome."""
+        return self.taken.live
+
+    @property
+    def urgent(self) -> bool:
+        return self.routed.decision.tier == request_pb2.TIER_REALTIME
+
+
+@dataclass(frozen=True)
+class Forward:
+    """The request goes on to another stage."""
+
+    topic: str
+    routed: envelope_pb2.Routed
+
+
+@dataclass(frozen=True)
+class Retry:
+    """The request waits at its topic's end until that time (seconds since 1970). attempt: what failed now."""
+
+    not_before_s: float
+    attempt: result_pb2.Attempt
+
+
+Outcome = Answer | Failure | Forward | Retry
+
+
+class Settle(Protocol):
+    def __call__(self, job: Job, outcome: Outcome) -> bool:
+        """The job is done with. False where that comes too late: expired, cancelled or gone to another replica."""
+        ...
+
+
+class Worker(Protocol):
+    """A service's own work. It is called from the event loop, and settles each job once."""
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Begin work on these and return at once."""
+        ...
+
+    def release(self, job: Job) -> bool:
+        """Give up a job that has not been worked on. False where work on it runs."""
+        ...
+
+    def abandon(self, jobs: Sequence[Job]) -> None:
+        """Nobody waits for these any more: spare the work that is left."""
+        ...
+
+    async def drain(self) -> None:
+        """Finish what runs; no new jobs will come. What only waits may be left."""
+        ...
+
+
+class Stage:
+    """Implements the processor's `Strategy`."""
+
+    def __init__(
+        self,
+        service: str,
+        finish: Finish,
+        make_worker: Callable[[Settle], Worker],
+        models: Sequence[ModelSettings],
+        clock: Clock,
+        tracing: Tracing,
+    ) -> None:
+        self._service = service
+        self._finish = finish
+        self._models = models
+        self._clock = clock
+        self._tracing = tracing
+        self._jobs: dict[Taken, Job] = {}
+        self._order = itertools.count()
+        self._deadlines: list[tuple[float, int, Job]] = []
+        self._waiting: list[tuple[float, int, Job]] = []
+        """Jobs that are not to be started yet, by the time from which they are."""
+        self._worker = make_worker(self._settle)
+
+    # What the processor calls
+
+    def submit(self, taken: Sequence[Taken]) -> None:
+        now = self._clock.now()
+        ready: list[Job] = []
+        for each in taken:
+            job = self._open(each)
+            if job is None:
+                continue
+            outcome = settled(job.routed)
+            start_s = not_before_s(each.record)
+            if outcome is not None:
+                self._settle(job, outcome)
+            elif job.deadline_s <= now:
+                self._expire(job)
+            else:
+                heapq.heappush(self._deadlines, (job.deadline_s, next(self._order), job))
+                if start_s > now:
+                    heapq.heappush(self._waiting, (start_s, next(self._order), job))
+                else:
+                    ready.append(job)
+        self._start(ready)
+
+    def tick(self) -> None:
+        now = self._clock.now()
+        expired: list[Job] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            job = heapq.heappop(self._deadlines)[2]
+            if job.wanted:
+                self._expire(job)
+                expired.append(job)
+        if begun := [job for job in expired if job.started]:
+            self._worker.abandon(begun)
+        due: list[Job] = []
+        while self._waiting and self._waiting[0][0] <= now:
+            job = heapq.heappop(self._waiting)[2]
+            if job.wanted:
+                due.append(job)
+        self._start(due)
+
+    def release(self, taken: Taken) -> bool:
+        job = self._jobs.get(taken)
+        if job is None or (job.started and not self._worker.release(job)):
+            return False
+        self._close(job, "moved")
+        return True
+
+    def drop(self, taken: Sequence[Taken]) -> None:
+        jobs = [job for each in taken if (job := self._jobs.get(each))]
+        for job in jobs:
+            self._close(job, "lost")
+        if begun := [job for job in jobs if job.started]:
+            self._worker.abandon(begun)
+
+    async def drain(self) -> None:
+        await self._worker.drain()
+
+    # From record to job, from outcome to records
+
+    def _open(self, taken: Taken) -> Job | None:
+        """None where the record is no envelope: it went to the dead letters."""
+        record = taken.record
+        topic = record.partition.topic
+        try:
+            routed = envelope_pb2.Routed.FromString(record.value or b"")
+            if not routed.request.id or routed.decision.tier not in TIER_WORDS:
+                raise DecodeError("no id or no tier")
+        except DecodeError as failure:
+            # No traceback: the record is at fault, not the code.
+            logger.warning("a record of %s-%d is no envelope: %s", *record.partition, failure)
+            self._finish(taken, [dead_letter(record, self._service, Code.MALFORMED, f"no envelope: {failure}")])
+            return None
+        received = self._tracing.received(
+            topic, record.headers, partition=record.partition.number, offset=record.offset
+        )
+        span = self._tracing.process(topic, received)
+        if span.is_recording():
+            span.set_attribute(telemetry.REQUEST_ID, routed.request.id)
+            span.set_attribute(telemetry.TENANT, routed.request.tenant)
+            span.set_attribute(telemetry.TIER, TIER_WORDS[routed.decision.tier])
+        job = Job(taken, routed, span, routed.decision.deadline.ToNanoseconds() / 1e9)
+        self._jobs[taken] = job
+        return job
+
+    def _start(self, jobs: Sequence[Job]) -> None:
+        if jobs:
+            for job in jobs:
+                job.started = True
+            self._worker.start(jobs)
+
+    def _expire(self, job: Job) -> None:
+        metrics.DEADLINES_EXPIRED.labels(self._service, TIER_WORDS[job.routed.decision.tier]).inc()
+        self._settle(job, Failure(EXPIRED))
+
+    def _settle(self, job: Job, outcome: Outcome) -> bool:
+        if not job.wanted:
+            metrics.LATE_ANSWERS.labels(self._service).inc()
+            if isinstance(outcome, Answer) and outcome.from_model:
+                tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
+                metrics.WASTED_TOKENS.labels(outcome.served_by.model).inc(tokens)
+            return False
+        self._finish(job.taken, self._records(job, outcome), urgent=job.urgent)
+        self._close(job, type(outcome).__name__.lower())
+        return True
+
+    def _records(self, job: Job, outcome: Outcome) -> list[Outgoing]:
+        now = self._clock.now()
+        routed = outcome.routed if isinstance(outcome, Forward) else job.routed
+        spent = routed.timings_ms[self._service] + (now - job.taken.taken_at) * 1000
+        routed.timings_ms[self._service] = round(spent, 1)
+        match outcome:
+            case Forward(topic):
+                return [routed_record(topic, routed, job.span)]
+            case Retry(start_s, attempt):
+                routed.attempts.append(attempt)
+                return [retried_record(job.taken.record, routed, start_s, job.span)]
+            case Answer() | Failure():
+                return self._results(job, outcome, now)
+
+    def _results(self, job: Job, outcome: Answer | Failure, now: float) -> list[Outgoing]:
+        routed = job.routed
+        result = result_of(routed, outcome, self._models, now, telemetry.trace_id(job.span))
+        self._observe(job, result)
+        span = self._tracing.send(topics.RESULTS, job.span)
+        headers = telemetry.inject(((CONTENT_TYPE, content_type_of(routed.format)),), span)
+        span.end()
+        key = routed_key(routed)
+        records = [Outgoing(topics.RESULTS, key, encode_result(result, routed.format), headers)]
+        if lesson := learned(routed, outcome, now):
+            records.append(Outgoing(topics.LEARN, key, lesson.SerializeToString(), telemetry.inject((), job.span)))
+        return records
+
+    def _observe(self, job: Job, result: result_pb2.Result) -> None:
+        tier = TIER_WORDS[job.routed.decision.tier]
+        route = ROUTE_WORDS[result.served_by.route]
+        metrics.RESULTS.labels(STATUS_WORDS[result.status], route, tier).inc()
+        metrics.RESULT_SECONDS.labels(route, tier).observe(result.timings_ms["total"] / 1000)
+        metrics.COST_USD.labels(route, result.served_by.model).inc(float(result.cost_usd))
+        metrics.COST_SYNC_USD.labels(route, result.served_by.model).inc(float(result.cost_sync_usd))
+        span = job.span
+        if span.is_recording():
+            span.set_attribute(telemetry.STATUS, STATUS_WORDS[result.status])
+            span.set_attribute(telemetry.ROUTE, route)
+            span.set_attribute(telemetry.COST_USD, float(result.cost_usd))
+            span.set_attribute(telemetry.INPUT_TOKENS, result.usage.input_tokens)
+            span.set_attribute(telemetry.OUTPUT_TOKENS, result.usage.output_tokens)
+            if result.error.code:
+                span.set_attribute(telemetry.ERROR_TYPE, result.error.code)
+
+    def _close(self, job: Job, outcome: str) -> None:
+        del self._jobs[job.taken]
+        if job.span.is_recording():
+            job.span.set_attribute(telemetry.OUTCOME, outcome)
+        job.span.end()

@@ -1,0 +1,86 @@
+"""Runs a stage behind the claim as a process: the same for cache, batcher and frontier but for their workers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from confluent_kafka import KafkaException
+
+from millpond_core import topics
+from millpond_core.dead_letter import dead_letter
+from millpond_core.errors import Code
+from millpond_core.processor import Claims, Finish, Outgoing, Processor, ProcessorSettings, Record
+from millpond_core.processor.confluent_broker import ConfluentBroker
+from millpond_core.service import Runtime
+from millpond_core.settings import Settings
+from millpond_core.stage import Settle, Stage, Worker
+from millpond_core.topic_admin import await_topics
+from millpond_core.topics import TOPICS
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+"""Seconds between two tries to join the group while Kafka is not there."""
+
+
+async def serve_stage(
+    service: str,
+    settings: Settings,
+    runtime: Runtime,
+    make_worker: Callable[[Settle], Worker],
+    *,
+    processor: ProcessorSettings | None = None,
+    claims: bool = False,
+) -> None:
+    """Work on every topic that `topics.TOPICS` gives this service to read, until it is told to stop.
+
+    make_worker: called once, when Kafka is there. claims: requests enter the stages here.
+    ai.learn is not read: it is no request. Raises Fenced when another process takes this replica's place.
+    """
+    runtime.ready("kafka", False, "not joined yet")
+    declared = [topic for topic in TOPICS if service in topic.readers or service in topic.writers]
+    await runtime.unless_stopping(await_topics(settings, declared, runtime.ready))
+    reads = [topic.name for topic in declared if service in topic.readers and topic.name in topics.ENVELOPES]
+    broker = await runtime.unless_stopping(_join(service, settings, reads))
+
+    def make_strategy(finish: Finish) -> Stage:
+        return Stage(service, finish, make_worker, settings.models, runtime.clock, runtime.tracing)
+
+    running = Processor(
+        broker,
+        make_strategy,
+        processor or ProcessorSettings(drain_s=settings.drain_s),
+        runtime.clock,
+        stage=service,
+        claims=Claims(topics.CLAIMS, settings.state_dir / "claims", topics.CLAIM_RETENTION_MS) if claims else None,
+        conflict=_conflict(service),
+    )
+    working = asyncio.create_task(running.run())
+    stopping = asyncio.create_task(runtime.stopping.wait())
+    runtime.ready("kafka", True)
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        running.stop()
+        await working
+    finally:
+        stopping.cancel()
+
+
+def _conflict(service: str) -> Callable[[Record], Outgoing]:
+    def make(record: Record) -> Outgoing:
+        message = "a request with this id and another body was accepted before: use another id"
+        return dead_letter(record, service, Code.ID_CONFLICT, message)
+
+    return make
+
+
+async def _join(service: str, settings: Settings, reads: list[str]) -> ConfluentBroker:
+    client = settings.kafka_client({})
+    while True:
+        try:
+            return await asyncio.to_thread(ConfluentBroker, client, f"millpond-{service}", settings.replica, reads)
+        except KafkaException as failure:
+            logger.warning("waiting for Kafka at %s: %s", settings.kafka_bootstrap, failure.args[0].str())
+            await asyncio.sleep(RETRY_S)
