@@ -5,7 +5,7 @@ from millpond_cli.stack.components import COMPONENTS, DEFAULT_PORT_BASE
 from millpond_cli.stack.detached import down, up
 from millpond_cli.stack.ending import signals_end
 from millpond_cli.stack.errors import AlreadyUp, DidNotStart, NotSetUp, NotUp, PortTaken, StackError
-from millpond_cli.stack.stack import Stack, running, running_state
+from millpond_cli.stack.stack import Stack, free_port_base, running, running_state
 from millpond_cli.stack.state import ComponentState, State
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "StackError",
     "State",
     "down",
+    "free_port_base",
     "running",
     "running_state",
     "signals_end",

@@ -26,6 +26,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m millpond_cli.stack", description=__doc__)
     parser.add_argument("command", choices=("up", "down", "status", "run"))
     parser.add_argument("--home", type=Path, default=home().root)
+    parser.add_argument("--run", type=Path, help="folder for logs, data and state, in place of HOME/run")
     parser.add_argument("--port-base", type=int, default=DEFAULT_PORT_BASE)
     parser.add_argument("--only", type=lambda text: frozenset(text.split(",")), help="exactly these, with commas")
     parser.add_argument("--replicas", type=replica_count, action="append", default=[], metavar="SERVICE=COUNT")
@@ -58,6 +59,7 @@ def stay(given: argparse.Namespace, replicas: Mapping[str, int]) -> None:
             only=given.only,
             replicas=replicas,
             config=given.config,
+            run=given.run,
             jaeger_is_coming=is_coming,
         )
         inside.enter_context(stack)
@@ -67,6 +69,7 @@ def stay(given: argparse.Namespace, replicas: Mapping[str, int]) -> None:
 
 def main() -> int:
     given = arguments()
+    run: Path = (given.run or Home(given.home).run).absolute()
     replicas = dict(given.replicas)
     try:
         with signals_end():
@@ -77,14 +80,15 @@ def main() -> int:
                     only=given.only,
                     replicas=replicas,
                     config=given.config,
+                    run=given.run,
                     report=print_line,
                 )
-                return show(given.home / "run")
+                return show(run)
             if given.command == "down":
-                down(given.home)
+                down(given.home, run=run)
                 return 0
             if given.command == "status":
-                return show(given.home / "run")
+                return show(run)
             stay(given, replicas)
     except StackError as failure:
         print(failure, file=sys.stderr)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from millpond_cli.setup.home import Home
 from millpond_cli.setup.progress import Report
 from millpond_cli.stack.addresses import Addresses
 from millpond_cli.stack.components import DEFAULT_PORT_BASE
@@ -31,16 +32,18 @@ def up(
     only: frozenset[str] | set[str] | None = None,
     replicas: Mapping[str, int] | None = None,
     config: Path | None = None,
+    run: Path | None = None,
     report: Report,
 ) -> Addresses:
     """Start a stack in the background and wait until it is ready; its lines are reported meanwhile.
 
     Raises DidNotStart with what the supervisor said. Interrupted, it takes the supervisor down again.
     """
-    run = home.absolute() / "run"
+    run = (run or Home(home).run).absolute()
     (run / "logs").mkdir(parents=True, exist_ok=True)
     log = run / "logs" / "supervisor.log"
-    command = [sys.executable, "-m", "millpond_cli.stack", "run", "--home", str(home), "--port-base", str(port_base)]
+    command = [sys.executable, "-m", "millpond_cli.stack", "run", "--home", str(home), "--run", str(run)]
+    command += ["--port-base", str(port_base)]
     if only is not None:
         command += ["--only", ",".join(sorted(only))]
     for name, count in (replicas or {}).items():
@@ -82,9 +85,9 @@ def _follow(supervisor: subprocess.Popen[bytes], run: Path, log: Path, offset: i
             time.sleep(LOOK_EVERY_S)
 
 
-def down(home: Path) -> None:
+def down(home: Path, *, run: Path | None = None) -> None:
     """Stop the stack of this home and wait until it is gone. Raises NotUp."""
-    run = home.absolute() / "run"
+    run = (run or Home(home).run).absolute()
     state = running_state(run)
     if state is None:
         raise NotUp(f"no stack is up in {run}")

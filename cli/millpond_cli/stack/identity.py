@@ -8,11 +8,8 @@ from pathlib import Path
 
 PROC = Path("/proc")
 
-START_TIME = 19
-"""Index of `starttime` in /proc/PID/stat, counted behind the command's name (field 22 of proc(5))."""
-
-STATE = 0
-"""Index of the state letter, counted the same way."""
+STATE, THREADS, START_TIME = 0, 17, 19
+"""Places in /proc/PID/stat, counted behind the command's name: fields 3, 20 and 22 of proc(5)."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +20,22 @@ class ProcessId:
     started: int
 
 
-def parse_stat(text: str) -> tuple[str, int]:
-    """(state letter, start time in ticks) out of /proc/PID/stat. The name in brackets may hold anything, even `) `."""
+def parse_stat(text: str) -> tuple[bool, int]:
+    """(whether it has ended, start time in ticks) out of /proc/PID/stat. The name in brackets may hold anything.
+
+    A process whose first thread has ended is a zombie, but holds its ports until its last thread has ended too.
+    """
     fields = text.rpartition(")")[2].split()
-    return fields[STATE], int(fields[START_TIME])
+    return fields[STATE] in "ZX" and int(fields[THREADS]) <= 1, int(fields[START_TIME])
 
 
 def identify(pid: int, proc: Path = PROC) -> ProcessId | None:
     """The process that has this id now; None where there is none, or only one that has ended (a zombie)."""
     try:
-        state, started = parse_stat((proc / str(pid) / "stat").read_text())
+        has_ended, started = parse_stat((proc / str(pid) / "stat").read_text())
     except (OSError, IndexError, ValueError):
         return None
-    return None if state in "ZX" else ProcessId(pid, started)
+    return None if has_ended else ProcessId(pid, started)
 
 
 def is_alive(identity: ProcessId, proc: Path = PROC) -> bool:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from millpond_cli.stack.description import HOST, Instance
+from millpond_cli.stack.errors import PortTaken
 from millpond_cli.stack.identity import PROC, name_of
 
 LISTEN = "0A"
 """The state of a listening socket in /proc/net/tcp."""
 
 HIGHEST = 65535
+
+BASES = range(20400, 32600, 200)
+"""Where `free_base` looks: above the default stack, below the numbers that outgoing connections take."""
 
 
 @dataclass(frozen=True)
@@ -94,5 +99,13 @@ def check_base(port_base: int, span: int) -> str | None:
     return f"--port-base {port_base} does not fit: it may be 1024 to {HIGHEST - span}, {span} ports are used from it on"
 
 
-def names_of(owners: Sequence[Taken]) -> str:
-    return "; ".join(str(owner) for owner in owners)
+def free_base(ports: Sequence[int], bases: Sequence[int] = BASES) -> int:
+    """A port base at which all these offsets are free now, for a second stack or a test. Raises PortTaken.
+
+    Two processes that look at the same time begin at different ones.
+    """
+    first = os.getpid() % len(bases)
+    for base in (*bases[first:], *bases[:first]):
+        if all(is_free(base + offset) for offset in ports):
+            return base
+    raise PortTaken(f"no port base between {bases[0]} and {bases[-1]} is free")

@@ -25,7 +25,7 @@ from millpond_cli.stack.errors import AlreadyUp, NotSetUp, PortTaken, StackError
 from millpond_cli.stack.identity import identify
 from millpond_cli.stack.leftovers import end_leftovers
 from millpond_cli.stack.plan import Facts, plan
-from millpond_cli.stack.ports import check_base, taken
+from millpond_cli.stack.ports import check_base, free_base, taken
 from millpond_cli.stack.state import ComponentState, Phase, State, read, write
 from millpond_cli.stack.supervisor import Supervisor
 from millpond_cli.stack.trace_file import NotTaken, TraceFile
@@ -311,6 +311,11 @@ def _is_installed(module: str) -> bool:
     with suppress(ModuleNotFoundError):
         return importlib.util.find_spec(module) is not None
     return False
+
+
+def free_port_base() -> int:
+    """A port base for one more stack on this machine. Raises PortTaken."""
+    return free_base([offset for component in COMPONENTS for offset in component.ports.values()])
 
 
 def running(home: Path, *, run: Path | None = None) -> Addresses | None:
