@@ -5,6 +5,7 @@ What a reader must know of a record before it reads the body travels in headers:
 
 from __future__ import annotations
 
+from google.protobuf.message import DecodeError
 from opentelemetry.trace import Span
 
 from millpond.v1 import envelope_pb2, request_pb2
@@ -36,6 +37,14 @@ BATCH_TOPICS = {
 
 def routed_key(routed: envelope_pb2.Routed) -> bytes:
     return key_of(routed.request.tenant, routed.request.id, routed.replay)
+
+
+def parse_routed(record: Record) -> envelope_pb2.Routed:
+    """The envelope in a record. Raises DecodeError where there is none that a stage could work on."""
+    routed = envelope_pb2.Routed.FromString(record.value or b"")
+    if not routed.request.id or routed.decision.tier not in TIER_WORDS:
+        raise DecodeError("no id or no tier")
+    return routed
 
 
 def routed_record(topic: str, routed: envelope_pb2.Routed, span: Span, body: bytes | None = None) -> Outgoing:

@@ -22,7 +22,7 @@ from millpond_core import metrics, telemetry, topics
 from millpond_core.clock import Clock
 from millpond_core.codec import CONTENT_TYPE, content_type_of, encode_result
 from millpond_core.dead_letter import dead_letter
-from millpond_core.envelope import TIER_WORDS, not_before_s, retried_record, routed_key, routed_record
+from millpond_core.envelope import TIER_WORDS, not_before_s, parse_routed, retried_record, routed_key, routed_record
 from millpond_core.errors import Code
 from millpond_core.processor import Finish, Outgoing, Taken
 from millpond_core.result import EXPIRED, Answer, Failure, learned, result_of, settled
@@ -121,6 +121,7 @@ class Stage:
         service: str,
         finish: Finish,
         make_worker: Callable[[Settle], Worker],
+        *,
         models: Sequence[ModelSettings],
         clock: Clock,
         tracing: Tracing,
@@ -201,9 +202,7 @@ class Stage:
         record = taken.record
         topic = record.partition.topic
         try:
-            routed = envelope_pb2.Routed.FromString(record.value or b"")
-            if not routed.request.id or routed.decision.tier not in TIER_WORDS:
-                raise DecodeError("no id or no tier")
+            routed = parse_routed(record)
         except DecodeError as failure:
             # No traceback: the record is at fault, not the code.
             logger.warning("a record of %s-%d is no envelope: %s", *record.partition, failure)

@@ -46,7 +46,7 @@ async def serve_stage(
     broker = await runtime.unless_stopping(_join(service, settings, reads))
 
     def make_strategy(finish: Finish) -> Stage:
-        return Stage(service, finish, make_worker, settings.models, runtime.clock, runtime.tracing)
+        return Stage(service, finish, make_worker, models=settings.models, clock=runtime.clock, tracing=runtime.tracing)
 
     running = Processor(
         broker,
