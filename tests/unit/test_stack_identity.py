@@ -54,7 +54,7 @@ def state_of(stack: str, **recorded: ProcessId) -> State:
     )
 
 
-@given(st.text(st.characters(exclude_characters="\n")), st.integers(0, 2**63))
+@given(name=st.text(st.characters(exclude_characters="\n")), started=st.integers(0, 2**63))
 @pytest.mark.parametrize(
     ("state", "threads", "has_ended"),
     [("S", 1, False), ("R", 9, False), ("Z", 1, True), ("Z", 9, False), ("X", 0, True)],
