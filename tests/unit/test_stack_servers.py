@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from millpond_cli.setup.home import REPOSITORY
 from millpond_cli.setup.milvus import package_data
 from millpond_cli.stack import kafka_server, milvus_server
@@ -24,6 +27,13 @@ def test_kafka_listens_on_loopback_only_and_no_setting_stands_twice() -> None:
     assert found["auto.create.topics.enable"] == "false"
     assert found["message.max.bytes"] == str(4 << 20)
     assert found["transaction.abort.timed.out.transaction.cleanup.interval.ms"] == "500"
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_a_cluster_id_is_no_option(random: bytes) -> None:
+    identity = kafka_server.cluster_id(random)
+    assert len(identity) == 22
+    assert not identity.startswith("-")
 
 
 def test_milvus_is_told_every_port_and_address() -> None:

@@ -37,6 +37,11 @@ def settings(static: str, logs: Path, port: int, controller_port: int) -> str:
     )
 
 
+def cluster_id(random: bytes) -> str:
+    """Kafka's way to write 16 bytes. It never begins with "-", which the tool would take for an option."""
+    return base64.urlsafe_b64encode(bytes([random[0] & 0x7F]) + random[1:]).rstrip(b"=").decode()
+
+
 def java(libs: Path, configuration: Path, scratch: Path) -> list[str]:
     return [
         *("java", *HEAP, "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:+ExplicitGCInvokesConcurrent"),
@@ -63,9 +68,9 @@ def main() -> None:
     properties.write_text(settings(static, logs, arguments.port, arguments.controller_port))
     command = java(arguments.libs, arguments.settings / "log4j2.xml", state)
     if not (logs / "meta.properties").exists():
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         tool = [*command, "kafka.tools.StorageTool", "format", "--ignore-formatted"]
-        finished = subprocess.run([*tool, "--cluster-id", cluster, "--config", str(properties)], check=False)
+        identity = cluster_id(uuid.uuid4().bytes)
+        finished = subprocess.run([*tool, "--cluster-id", identity, "--config", str(properties)], check=False)
         if finished.returncode != 0:
             sys.exit(finished.returncode)
     os.execvp(command[0], [*command, "kafka.Kafka", str(properties)])  # noqa: S606
