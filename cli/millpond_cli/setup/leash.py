@@ -17,12 +17,17 @@ def leashed() -> list[str]:
     return [sys.executable, "-I", "-S", __file__, str(os.getpid())]
 
 
-def main() -> None:
-    parent, command = int(sys.argv[1]), sys.argv[2:]
+def die_with_parent() -> None:
+    """From here on, and over execve, this process is killed when the thread that started it ends."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> None:
+    parent, command = int(sys.argv[1]), sys.argv[2:]
+    die_with_parent()
     if os.getppid() != parent:
         sys.exit("the stack ended before this started")
     try:

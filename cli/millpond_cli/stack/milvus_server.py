@@ -1,4 +1,4 @@
-"""Writes Milvus's configuration, then becomes the server (execve), so that signals and the process id are its own.
+"""Writes Milvus's configuration, then runs the server with its sockets on 127.0.0.1.
 
 Run by the stack: `python -m millpond_cli.stack.milvus_server --binaries DIR --state DIR --port N ...`. The PyPI package
 `milvus` carries the server packed: setup/milvus.py unpacks it once, where its own launcher would do so per data folder.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from millpond_cli.setup.errors import Missing
 from millpond_cli.setup.milvus import package_data
+from millpond_cli.stack import loopback
 from millpond_cli.stack.description import HOST
 
 PORT_NAMES = (
@@ -98,12 +99,11 @@ def main() -> None:
         **os.environ,
         "DEPLOY_MODE": "STANDALONE",
         "METRICS_PORT": str(arguments.metrics_port),
-        "MILVUS_RUN_DIR": str(state / "run"),
         "MILVUSCONF": str(state / "configs"),
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [str(binaries), os.environ.get("LD_LIBRARY_PATH")])),
     }
     os.chdir(state)
-    os.execve(binaries / "milvus", ["milvus", "run", "standalone"], environment)  # noqa: S606
+    loopback.run([str(binaries / "milvus"), "run", "standalone"], environment)
 
 
 if __name__ == "__main__":
