@@ -1,9 +1,10 @@
 """Makes the topics, and holds those that stand to what topics.py declares.
 
-    python -m millpond_core.topic_admin --bootstrap HOST:PORT [--partitions N] [--replication N]
+    python -m millpond_core.topic_admin [--bootstrap HOST:PORT] [--partitions N] [--replication N]
 
-makes what is missing. Exit status 1, with one line on stderr for each difference, when a topic that stood before is
-another than it should be, or Kafka does not answer.
+makes what is missing. What is not given, and how Kafka is spoken to (TLS, SASL), are the services' settings. Exit
+status 1, with one line on stderr for each difference, when a topic that stood before is another than it should be, or
+Kafka does not answer; 2 for a wrong setting.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from confluent_kafka.admin import (
     ResourceType,  # pyright: ignore[reportPrivateImportUsage]
 )
 
-from millpond_core.settings import Settings
+from millpond_core.settings import Settings, load
 from millpond_core.topics import TOPICS, Topic
 
 log = logging.getLogger(__name__)
@@ -157,11 +158,12 @@ async def await_topics(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m millpond_core.topic_admin", description="Makes Millpond's topics.")
-    parser.add_argument("--bootstrap", required=True, metavar="HOST:PORT")
-    parser.add_argument("--partitions", type=int, default=Settings.model_fields["partitions"].default)
-    parser.add_argument("--replication", type=int, default=Settings.model_fields["replication"].default)
+    settings = load(Settings, "millpond-topics")
+    parser.add_argument("--bootstrap", default=settings.kafka_bootstrap, metavar="HOST:PORT")
+    parser.add_argument("--partitions", type=int, default=settings.partitions)
+    parser.add_argument("--replication", type=int, default=settings.replication)
     given = parser.parse_args(arguments)
-    admin = AdminClient({"bootstrap.servers": given.bootstrap})
+    admin = AdminClient(settings.kafka_client({"bootstrap.servers": given.bootstrap}))
     try:
         made = make_topics(admin, TOPICS, given.partitions, given.replication)
         standing = standing_topics(admin, [topic.name for topic in TOPICS])
