@@ -1,8 +1,8 @@
 """A stand-in for a large model: `python models/stand_in.py --port N --assets DIR [--alias NAME]`.
 
-An OpenAI-compatible server on 127.0.0.1 over the small model's own file, for trying the frontier route where no
-provider can be reached. It is slow and takes one request at a time, which is what it stands in for; its answers are
-those of a model of 135 million parameters and say nothing about a large one.
+An OpenAI-compatible server over the small model's own file, for trying the frontier route where no provider can be
+reached. It is slow and takes one request at a time, which is what it stands in for; its answers are those of a model
+of 135 million parameters and say nothing about a large one. It listens on 127.0.0.1 unless told otherwise.
 
 Serves /v1/chat/completions (streaming too), /v1/models and /health. Ends with code 0 on SIGTERM and SIGINT.
 """
@@ -14,8 +14,6 @@ import signal
 import sys
 from pathlib import Path
 
-HOST = "127.0.0.1"
-
 CONTEXT_TOKENS = 4096
 """Prompt and answer of one request; the model was trained on 8,192, and memory for keys and values is what it costs."""
 
@@ -25,6 +23,7 @@ QUIET = 1
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="A small model behind an OpenAI-compatible API, as a stand-in.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; a container needs 0.0.0.0")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--assets", type=Path, required=True, help="the folder that prepare.py filled")
     parser.add_argument("--alias", default="stand-in-large", help="the model name that clients send")
@@ -43,7 +42,7 @@ def main() -> int:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(model)
     parameters.model_alias = {arguments.alias}
-    parameters.hostnames = [HOST]
+    parameters.hostnames = [arguments.host]
     parameters.port = arguments.port
     parameters.n_ctx = CONTEXT_TOKENS
     parameters.n_parallel = 1
