@@ -5,6 +5,7 @@ Needs what `./millpond up` sets up, in MILLPOND_HOME or `.millpond/`.
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -12,15 +13,18 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from millpond_cli.setup.home import home
+from millpond_cli.setup.home import Home, home
 from millpond_cli.stack import (
     AlreadyUp,
     DidNotStart,
@@ -36,6 +40,7 @@ from millpond_cli.stack import (
 )
 from millpond_cli.stack.identity import is_alive, marked_with
 from millpond_cli.stack.state import MARK
+from millpond_core.telemetry import start_tracing
 
 HOME = home().root
 
@@ -72,6 +77,15 @@ def make_topic(bootstrap: str, name: str) -> None:
 
 def processes_of(stack: str) -> int:
     return len(marked_with(f"{MARK}={stack}/"))
+
+
+def spans_of(trace: str) -> list[dict[str, Any]]:
+    """The spans of a trace as Jaeger's API gives them; none while it does not know it."""
+    try:
+        with urllib.request.urlopen(trace, timeout=BOUND_S) as answer:
+            return json.load(answer)["data"][0]["spans"]
+    except urllib.error.HTTPError:
+        return []
 
 
 @contextmanager
@@ -163,6 +177,32 @@ def test_a_killed_supervisor_is_cleaned_up_by_the_next_start(tmp_path: Path) -> 
         with Stack(HOME, base, only=KAFKA, run=tmp_path, report=kept_in(lines)):
             assert left.wait(BOUND_S) == -signal.SIGKILL
     assert lines[0] == ("stack", "the last one was not stopped: ended 1 processes that it left")
+
+
+@pytest.mark.skipif(not home().jaeger_binary.exists(), reason="Jaeger was not built: there is no Go here")
+def test_a_jaeger_that_comes_late_gets_the_spans_that_were_written_to_the_file(tmp_path: Path) -> None:
+    elsewhere = Home(tmp_path / "home")
+    with Stack(elsewhere.root, free_port_base(), only={"jaeger"}, jaeger_is_coming=True) as stack:
+        assert stack.addresses.otlp is None
+        assert stack.addresses.traces_file is not None
+        tracing = start_tracing("early", otlp_endpoint=None, traces_file=Path(stack.addresses.traces_file))
+        parent = tracing.send("ai.requests", None)
+        tracing.send("ai.routed", parent).end()
+        parent.end()
+        tracing.close()
+
+        elsewhere.jaeger_binary.parent.mkdir(parents=True)
+        elsewhere.jaeger_binary.symlink_to(home().jaeger_binary)
+        stack.wait_ready("jaeger")
+        trace = f"{stack.addresses.jaeger_query}/api/traces/{parent.get_span_context().trace_id:032x}"
+        awaited(lambda: len(spans_of(trace)) == 2, "the trace")
+        (root,) = (span["spanID"] for span in spans_of(trace) if not span["references"])
+        (edge,) = (reference for span in spans_of(trace) for reference in span["references"])
+        assert (edge["refType"], edge["spanID"]) == ("CHILD_OF", root)
+    # The next start finds Jaeger there, and nothing left to hand over.
+    with Stack(elsewhere.root, free_port_base(), only={"jaeger"}) as stack:
+        assert stack.addresses.traces_file is None
+        assert not (elsewhere.run / "traces.jsonl").exists()
 
 
 def test_up_leaves_it_running_and_down_takes_it_away(tmp_path: Path) -> None:

@@ -160,6 +160,28 @@ def test_each_line_is_sent_once_when_it_is_whole(tmp_path: Path) -> None:
         assert server.names == ["process", "send", "batch"]
 
 
+def test_a_start_forgets_what_was_sent_and_keeps_what_was_not(tmp_path: Path) -> None:
+    file = TraceFile(tmp_path / "traces.jsonl")
+    file.begin()
+    file.path.write_bytes(b"".join(lines_of(some_spans())))
+    file.begin()
+    with receiver() as (server, url):
+        assert file.send(url) == 3
+        file.begin()
+        assert list(tmp_path.iterdir()) == []
+        file.path.write_bytes(lines_of(some_spans())[1])
+        assert file.send(url) == 1
+        assert server.names[3:] == ["send"]
+
+
+def test_a_file_that_nothing_takes_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millpond_cli.stack.trace_file.KEPT_BYTES", 10)
+    file = TraceFile(tmp_path / "traces.jsonl")
+    file.path.write_bytes(b"x" * 11)
+    file.begin()
+    assert [each.name for each in tmp_path.iterdir()] == ["traces.jsonl.1"]
+
+
 def test_what_was_not_taken_is_sent_again(tmp_path: Path) -> None:
     file = TraceFile(tmp_path / "traces.jsonl")
     file.path.write_bytes(lines_of(some_spans())[0])

@@ -83,6 +83,11 @@ class Commands:
                 raise SetupError("interrupted")
         return Finished(code, "".join(lines))
 
+    def check(self) -> None:
+        """For work in this process, between two steps of it. Raises SetupError after `end`."""
+        if self._are_over:
+            raise SetupError("interrupted")
+
     def end(self) -> None:
         """End all that runs; nothing more is started."""
         with self._lock:

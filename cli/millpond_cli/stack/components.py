@@ -46,6 +46,8 @@ KAFKA = Component(
 TOPICS = Component(
     name="topics",
     command=("{python}", "-m", "millpond_core.topics", "--bootstrap", "127.0.0.1:{kafka.broker}"),
+    # Partitions and replication are settings.
+    environment={"MILLPOND_CONFIG": "{config}"},
     ports={},
     ready=Finishes(),
     needs=("kafka",),

@@ -34,6 +34,16 @@ SEND_TRACES_EVERY_S = 2.0
 """Seconds between two looks whether Jaeger, come late, has spans to be handed from the file."""
 
 
+LOG_BYTES = 16 << 20
+"""Bytes that a component's log may have at a start; a longer one becomes NAME.log.1."""
+
+
+def put_aside(log: Path) -> None:
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_BYTES:
+            log.replace(log.with_name(f"{log.name}.1"))
+
+
 class Stack:
     """A stack in this process: `with Stack(home, 19000, only={"kafka"}) as stack: ...`.
 
@@ -113,6 +123,9 @@ class Stack:
                 self._report(name, note)
             for folder in ("logs", "data"):
                 (self._run / folder).mkdir(parents=True, exist_ok=True)
+            self._trace_file.begin()
+            for instance in self._plan.instances:
+                put_aside(self._run / "logs" / f"{instance.name}.log")
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="stack", daemon=True)
             self._thread.start()

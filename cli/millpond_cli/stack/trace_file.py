@@ -20,6 +20,9 @@ from typing import Any
 BATCH_BYTES = 1 << 20
 """Bytes of the file that are read, and sent, at a time."""
 
+KEPT_BYTES = 256 << 20
+"""Bytes that the file may have at a start, where no Jaeger takes it; some 200,000 spans. A longer one is put aside."""
+
 PATIENCE_S = 10.0
 """Seconds for Jaeger to take a batch."""
 
@@ -135,6 +138,20 @@ class TraceFile:
             return self.path.stat().st_size > self._sent()
         except FileNotFoundError:
             return False
+
+    def begin(self) -> None:
+        """Before anything writes to it: forget what was sent, and keep what was not from growing without end."""
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            return
+        if size <= self._sent():
+            self.path.unlink()
+        elif size > KEPT_BYTES:
+            self.path.replace(self.path.with_name(f"{self.path.name}.1"))
+        else:
+            return
+        self._mark.unlink(missing_ok=True)
 
     def send(self, endpoint: str) -> int:
         """Send all whole lines that were not sent yet. Returns how many. Raises NotTaken.
