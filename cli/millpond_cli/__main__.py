@@ -1,0 +1,64 @@
+"""The command line: `./millpond COMMAND`, or `python -m millpond_cli COMMAND` in the workspace's environment."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from millpond_cli.commands import demo, down, logs, send, status, tail, test, up
+from millpond_cli.errors import CommandError
+from millpond_cli.setup.errors import SetupError
+from millpond_cli.stack import DidNotStart, NotSetUp, StackError, signals_end
+
+INTERRUPTED = 130
+"""What a shell says of a program that Ctrl-C ended."""
+
+app = typer.Typer(
+    name="millpond",
+    help="Millpond holds AI requests until a cache, a small model or a full batch can answer them cheaply.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test.test)
+app.command("up")(up.up)
+app.command("down")(down.down)
+app.command("status")(status.status)
+app.command("send")(send.send)
+app.command("tail")(tail.tail)
+app.command("logs")(logs.logs)
+
+
+def main() -> NoReturn:
+    """Run a command. What a person can put right is one line on stderr and status 2, never a traceback."""
+    try:
+        with signals_end():
+            app(prog_name="./millpond", standalone_mode=True)
+    except KeyboardInterrupt:
+        fail("interrupted", INTERRUPTED)
+    except CommandError as failure:
+        fail(str(failure), failure.exit_code)
+    except SetupError as failure:
+        fail(str(failure), failure.exit_code)
+    except (DidNotStart, NotSetUp) as failure:
+        fail(str(failure), 1)
+    except StackError as failure:
+        fail(str(failure), 2)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough, as in `./millpond logs router | head`.
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(0)
+
+
+def fail(line: str, code: int) -> NoReturn:
+    print(f"millpond: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

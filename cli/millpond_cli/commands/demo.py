@@ -1,0 +1,5 @@
+"""`./millpond demo`"""
+
+
+def demo() -> None:
+    """Run the demo."""

@@ -1,0 +1,30 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millpond_cli.errors import CommandError
+
+PortBase = Annotated[
+    int,
+    typer.Option(
+        metavar="NUMBER",
+        help="First of the 200 ports that the stack uses. With a MILLPOND_HOME of its own a second stack fits beside.",
+    ),
+]
+
+Config = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The services' settings, prices among them.  [default: config/millpond.yaml]"),
+]
+
+
+def existing(config: Path | None) -> Path | None:
+    """Raises CommandError."""
+    if config is not None and not config.is_file():
+        raise CommandError(f"--config {config}: there is no such file")
+    return config

@@ -1,0 +1,55 @@
+"""`./millpond status`"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from confluent_kafka import KafkaException
+from rich.console import Console
+from rich.table import Table
+
+from millpond_cli.commands.show import shown_addresses
+from millpond_cli.here import settings_of, state_here
+from millpond_cli.kafka_lag import Lag, lags
+from millpond_cli.stack import ComponentState
+
+WELL = ("ready", "finished")
+"""States in which a component is as it should be."""
+
+
+def status() -> None:
+    """Show what runs and how far it is behind. Exit status 1 where something is not ready."""
+    state = state_here()
+    console = Console()
+    print(f"{state.phase}; supervisor pid {state.supervisor.pid}, port base {state.port_base}\n")
+    console.print(components_table(state.components, time.time()))
+    print(f"\n{shown_addresses(state.addresses)}\n")
+    try:
+        console.print(lag_table(lags(settings_of(state.addresses))))
+    except KafkaException as failure:
+        print(f"Kafka does not answer: {failure.args[0].str()}")
+    if any(component.state not in WELL for component in state.components.values()):
+        raise SystemExit(1)
+
+
+def components_table(components: Mapping[str, ComponentState], now: float) -> Table:
+    table = Table("component", "state", "for", "pid", "restarts", box=None, pad_edge=False, header_style="bold")
+    for name, each in components.items():
+        pid = str(each.identity.pid) if each.identity else "-"
+        table.add_row(name, each.state, duration(now - each.since), pid, str(each.restarts))
+    return table
+
+
+def lag_table(found: Sequence[Lag]) -> Table:
+    table = Table("consumer group", "topic", "waiting", box=None, pad_edge=False, header_style="bold")
+    for lag in found:
+        table.add_row(lag.group, lag.topic, str(lag.records))
+    return table
+
+
+def duration(seconds: float) -> str:
+    """ "42 s", "3 min", "5 h": as exact as a glance needs."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
