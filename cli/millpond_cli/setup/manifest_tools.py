@@ -1,6 +1,6 @@
 """What reads compose and Kubernetes manifests as their own tools do, built by Go out of pinned modules; for tests only.
 
-`compose` is the compose specification's own loader (schema, interpolation, merging), `kustomize` the real one. Both
+`compose` is the loader that docker compose is made of (stack/manifest_tools/compose), `kustomize` the real one. Both
 take 20 s to build the first time.
 """
 
@@ -16,16 +16,15 @@ from millpond_cli.setup.stamp import digest, is_current, write
 
 SOURCE = REPOSITORY / "stack" / "manifest_tools"
 
-PACKAGES = {
-    "compose": "github.com/compose-spec/compose-go/v2/cmd",
-    "kustomize": "sigs.k8s.io/kustomize/kustomize/v5",
-}
+PACKAGES = {"compose": "./compose", "kustomize": "sigs.k8s.io/kustomize/kustomize/v5"}
 
 BUILD = ("-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w")
 
 
 def _made_from() -> str:
-    return digest(" ".join([*PACKAGES.values(), *BUILD]), [SOURCE / "go.mod", SOURCE / "go.sum"])
+    return digest(
+        " ".join([*PACKAGES.values(), *BUILD]), [SOURCE / "go.mod", SOURCE / "go.sum", SOURCE / "compose" / "main.go"]
+    )
 
 
 def is_ready(home: Home) -> bool:
