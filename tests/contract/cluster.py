@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -35,6 +35,8 @@ class Cluster(Protocol):
         """All that a read_committed reader sees, partition by partition."""
         ...
 
+    def close(self) -> None: ...
+
 
 class InMemory:
     def __init__(self) -> None:
@@ -54,11 +56,14 @@ class InMemory:
     def records(self, topic: str) -> list[Record]:
         return self.cluster.records(topic)
 
+    def close(self) -> None: ...
+
 
 class RealKafka:
     def __init__(self, bootstrap: str) -> None:
         self.client = {"bootstrap.servers": bootstrap}
         self._partitions: dict[str, int] = {}
+        self._reader: ConfluentBroker | None = None
         self._admin = AdminClient({**self.client})
         self._producer = Producer({**self.client, "partitioner": "murmur2_random"})
 
@@ -79,23 +84,18 @@ class RealKafka:
         return ConfluentBroker(self.client, group, replica, topics)
 
     def records(self, topic: str) -> list[Record]:
-        reader = self.member(fresh("reader"), 0, [topic])
-        try:
-            return [
-                record
-                for number in range(self._partitions[topic])
-                for records, _ in reader.read(Partition(topic, number), 0)
-                for record in records
-            ]
-        finally:
-            reader.close()
+        # Never polled: it joins no group, and only reads what it is asked for.
+        self._reader = self._reader or self.member(fresh("reader"), 0, [topic])
+        return [
+            record
+            for number in range(self._partitions[topic])
+            for records, _ in self._reader.read(Partition(topic, number), 0)
+            for record in records
+        ]
 
-    def position(self, group: str, partition: Partition) -> TopicPartition:
-        consumer = Consumer({**self.client, "group.id": group})
-        try:
-            return consumer.committed([TopicPartition(*partition)], 10)[0]
-        finally:
-            consumer.close()
+    def close(self) -> None:
+        if self._reader:
+            self._reader.close()
 
 
 def polls(brokers: Sequence[Broker], until: Callable[[list[list[Polled]]], bool]) -> list[list[Polled]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from cluster import Cluster, InMemory, RealKafka, fresh, held, polls, records_of
 
@@ -9,8 +11,10 @@ from millpond_core.processor import Aborted, Fenced, Outgoing, Partition, Positi
 
 
 @pytest.fixture(params=["memory", "kafka"])
-def cluster(request: pytest.FixtureRequest) -> Cluster:
-    return InMemory() if request.param == "memory" else RealKafka(request.getfixturevalue("kafka"))
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    cluster = InMemory() if request.param == "memory" else RealKafka(request.getfixturevalue("kafka"))
+    yield cluster
+    cluster.close()
 
 
 def test_a_record_comes_as_it_was_sent(cluster: Cluster) -> None:
@@ -114,11 +118,11 @@ def test_reading_gives_all_that_was_committed_and_where_it_ends(cluster: Cluster
     broker.close()
 
 
-def test_keys_go_where_every_other_producer_of_millpond_sends_them(request: pytest.FixtureRequest) -> None:
+def test_keys_go_where_every_other_producer_of_millpond_sends_them(kafka: str) -> None:
     """murmur2, as Faust and Java have it: librdkafka's default would send copies of an id elsewhere."""
     from aiokafka.partitioner import murmur2
 
-    cluster = RealKafka(request.getfixturevalue("kafka"))
+    cluster = RealKafka(kafka)
     source, target = cluster.topic(1), cluster.topic(7)
     broker = cluster.member(fresh("group"), 0, [source])
     polls([broker], lambda seen: len(held(seen[0])) == 1)
@@ -127,3 +131,4 @@ def test_keys_go_where_every_other_producer_of_millpond_sends_them(request: pyte
     landed = {record.key: record.partition.number for record in cluster.records(target)}
     assert landed == {key: (murmur2(key) & 0x7FFFFFFF) % 7 for key in keys}
     broker.close()
+    cluster.close()
