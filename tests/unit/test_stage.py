@@ -1,0 +1,305 @@
+"""A stage settles each job once, and what it writes is a result, a lesson, or the request going on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond_core import telemetry, topics
+from millpond_core.clock import ManualClock
+from millpond_core.dead_letter import PREFIX
+from millpond_core.envelope import BATCH_TOPICS, NOT_BEFORE_HEADER, routed_record
+from millpond_core.errors import Code, EngineError
+from millpond_core.processor import ATTEMPT_HEADER, OffsetMap, Outgoing, Partition, Record, Taken, header
+from millpond_core.processor.processor import Assignment
+from millpond_core.result import Answer, Failure
+from millpond_core.settings import Settings
+from millpond_core.stage import Forward, Job, Outcome, Retry, Settle, Stage
+from millpond_core.telemetry import Tracing
+
+NOW = 1_800_000_000.0
+ENGINE_DOWN = EngineError(Code.ENGINE_UNAVAILABLE, "away", retryable=True).to_error()
+
+
+def routed(**settled: object) -> envelope_pb2.Routed:
+    envelope = envelope_pb2.Routed(
+        request=request_pb2.Request(
+            id="one", tenant="acme", messages=[request_pb2.Message(role="user", content="What is a mill?")]
+        ),
+        decision=result_pb2.Decision(tier=request_pb2.TIER_STANDARD, model="smollm2-135m"),
+        **settled,  # pyright: ignore[reportArgumentType]
+    )
+    envelope.accepted_at.FromSeconds(int(NOW))
+    envelope.decision.deadline.FromSeconds(int(NOW) + 60)
+    return envelope
+
+
+def answer(route: result_pb2.Route = result_pb2.ROUTE_SMALL) -> Answer:
+    return Answer(
+        result_pb2.Output(text="A machine.", finish_reason="stop"),
+        result_pb2.ServedBy(route=route, model="smollm2-135m"),
+        result_pb2.Usage(input_tokens=10, output_tokens=5),
+    )
+
+
+@dataclass
+class Recorder:
+    """A worker that only remembers."""
+
+    settle: Settle
+    started: list[Job] = field(default_factory=list)
+    abandoned: list[Job] = field(default_factory=list)
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        self.started += jobs
+
+    def release(self, job: Job) -> bool:
+        return job in self.started
+
+    def abandon(self, jobs: Sequence[Job]) -> None:
+        self.abandoned += jobs
+
+    async def drain(self) -> None: ...
+
+
+@dataclass
+class Bench:
+    """A stage whose records the test gives and whose outcomes it reads."""
+
+    clock: ManualClock = field(default_factory=lambda: ManualClock(NOW))
+    spans: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
+    written: list[Outgoing] = field(default_factory=list)
+    urgent: list[bool] = field(default_factory=list)
+    assignment: Assignment = field(
+        default_factory=lambda: Assignment(Partition(topics.BATCH_STANDARD, 0), OffsetMap(0))
+    )
+
+    def __post_init__(self) -> None:
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self.spans))
+        self.tracing = Tracing(provider)
+        workers: list[Recorder] = []
+
+        def make(settle: Settle) -> Recorder:
+            workers.append(Recorder(settle))
+            return workers[0]
+
+        self.stage = Stage(
+            "batcher", self.finish, make, models=Settings().models, clock=self.clock, tracing=self.tracing
+        )
+        (self.worker,) = workers
+
+    def finish(self, taken: Taken, outgoing: Sequence[Outgoing], *, urgent: bool = False) -> bool:
+        assert taken.live
+        taken.finished = True
+        self.written += outgoing
+        self.urgent.append(urgent)
+        return True
+
+    def take(self, envelope: envelope_pb2.Routed, **headers: bytes) -> Taken:
+        sent = routed_record(topics.BATCH_STANDARD, envelope, self.tracing.send(topics.BATCH_STANDARD, None))
+        further = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+        return self.take_bytes(sent.value, (*sent.headers, *further))
+
+    def take_bytes(self, value: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()) -> Taken:
+        record = Record(self.assignment.partition, 0, int(NOW * 1000), b"acme/one", value, headers)
+        taken = Taken(record, self.assignment, self.clock.now())
+        self.stage.submit([taken])
+        return taken
+
+    def settle(self, outcome: Outcome) -> bool:
+        return self.worker.settle(self.worker.started[-1], outcome)
+
+    def result(self) -> result_pb2.Result:
+        (record,) = [each for each in self.written if each.topic == topics.RESULTS]
+        return result_pb2.Result.FromString(record.value or b"")
+
+
+def protobuf(**settled: object) -> envelope_pb2.Routed:
+    envelope = routed(**settled)
+    envelope.format = envelope_pb2.WIRE_FORMAT_PROTOBUF
+    return envelope
+
+
+def test_an_answer_is_a_result_and_a_lesson() -> None:
+    bench = Bench()
+    bench.take(protobuf())
+    bench.clock.advance(0.5)
+    assert bench.settle(answer())
+    assert [each.topic for each in bench.written] == [topics.RESULTS, topics.LEARN]
+    assert {each.key for each in bench.written} == {b"acme/one"}
+    result = bench.result()
+    assert (result.id, result.tenant, result.status) == ("one", "acme", result_pb2.STATUS_OK)
+    assert result.output.text == "A machine."
+    assert result.timings_ms == {"batcher": 500.0, "total": 500.0}
+    # 15 tokens at the small model's 0.05 dollars and at the large one's 10 per million.
+    assert (result.cost_usd, result.cost_sync_usd) == ("0.000001", "0.000150")
+
+
+def test_a_cached_answer_costs_nothing_and_is_not_learned_again() -> None:
+    bench = Bench()
+    bench.take(protobuf())
+    bench.settle(answer(result_pb2.ROUTE_CACHE))
+    assert [each.topic for each in bench.written] == [topics.RESULTS]
+    assert bench.result().cost_usd == "0.000000"
+
+
+def test_what_may_not_be_kept_is_not_learned() -> None:
+    bench = Bench()
+    envelope = protobuf()
+    envelope.request.cache.mode = request_pb2.CACHE_MODE_BYPASS
+    bench.take(envelope)
+    bench.settle(answer())
+    assert [each.topic for each in bench.written] == [topics.RESULTS]
+
+
+def test_past_its_deadline_a_job_expires_and_a_later_answer_is_dropped() -> None:
+    bench = Bench()
+    bench.take(protobuf())
+    bench.clock.advance(59.9)
+    bench.stage.tick()
+    assert bench.written == []
+    bench.clock.advance(0.2)
+    bench.stage.tick()
+    assert bench.result().status == result_pb2.STATUS_EXPIRED
+    assert bench.result().error.code == Code.DEADLINE_PASSED
+    assert bench.worker.abandoned == bench.worker.started
+    assert not bench.settle(answer())
+    assert len(bench.written) == 1
+
+
+def test_a_job_that_comes_too_late_is_not_started() -> None:
+    bench = Bench()
+    bench.clock.advance(61)
+    bench.take(protobuf())
+    assert bench.worker.started == []
+    assert bench.result().status == result_pb2.STATUS_EXPIRED
+
+
+def test_a_refused_request_is_an_error_result_with_its_reason() -> None:
+    bench = Bench()
+    bench.take(protobuf(reject=result_pb2.Error(code=Code.EMPTY_MESSAGES, message="add one")))
+    assert bench.worker.started == []
+    assert bench.result().status == result_pb2.STATUS_ERROR
+    assert bench.result().error.code == Code.EMPTY_MESSAGES
+
+
+def test_what_the_sync_tier_answered_is_published_and_learned() -> None:
+    bench = Bench()
+    given = answer(result_pb2.ROUTE_FRONTIER)
+    answered = envelope_pb2.Answered(
+        output=given.output, served_by=given.served_by, usage=given.usage, status=result_pb2.STATUS_OK
+    )
+    bench.take(protobuf(answered=answered))
+    assert bench.result().output == given.output
+    assert [each.topic for each in bench.written] == [topics.RESULTS, topics.LEARN]
+
+
+def test_a_forwarded_request_keeps_its_trace_and_adds_its_time() -> None:
+    bench = Bench()
+    bench.take(routed())
+    bench.clock.advance(0.25)
+    job = bench.worker.started[0]
+    bench.settle(Forward(BATCH_TOPICS[request_pb2.TIER_OVERNIGHT], job.routed))
+    (record,) = bench.written
+    assert record.topic == topics.BATCH_OVERNIGHT
+    onward = envelope_pb2.Routed.FromString(record.value or b"")
+    assert onward.timings_ms == {"batcher": 250.0}
+    assert telemetry.trace_id(job.span).encode() in (header(record.headers, "traceparent") or b"")
+
+
+def test_a_retry_waits_at_the_end_of_its_own_partition_with_what_failed() -> None:
+    bench = Bench()
+    bench.take(routed(), attempt=b"1")
+    bench.settle(Retry(NOW + 5, result_pb2.Attempt(model="smollm2-135m", error=ENGINE_DOWN)))
+    (record,) = bench.written
+    assert (record.topic, record.partition) == (topics.BATCH_STANDARD, 0)
+    assert header(record.headers, ATTEMPT_HEADER) == b"2"
+    assert header(record.headers, NOT_BEFORE_HEADER) == b"%d" % ((NOW + 5) * 1000)
+    again = envelope_pb2.Routed.FromString(record.value or b"")
+    assert [attempt.error.code for attempt in again.attempts] == [Code.ENGINE_UNAVAILABLE]
+
+
+def test_tokens_of_attempts_that_failed_are_paid_for() -> None:
+    bench = Bench()
+    envelope = protobuf()
+    envelope.attempts.add(model="stand-in-large", usage=result_pb2.Usage(input_tokens=100, output_tokens=0))
+    bench.take(envelope)
+    bench.settle(answer())
+    assert (bench.result().usage.input_tokens, bench.result().cost_usd) == (110, "0.001001")
+
+
+def test_a_job_is_not_started_before_its_time() -> None:
+    bench = Bench()
+    bench.take(routed(), not_before_ms=b"%d" % ((NOW + 5) * 1000))
+    bench.stage.tick()
+    assert bench.worker.started == []
+    bench.clock.advance(5)
+    bench.stage.tick()
+    assert len(bench.worker.started) == 1
+
+
+def test_a_job_that_waits_for_its_time_expires_all_the_same() -> None:
+    bench = Bench()
+    bench.take(protobuf(), not_before_ms=b"%d" % ((NOW + 500) * 1000))
+    bench.clock.advance(61)
+    bench.stage.tick()
+    assert bench.result().status == result_pb2.STATUS_EXPIRED
+    bench.clock.advance(500)
+    bench.stage.tick()
+    assert bench.worker.started == []
+
+
+def test_what_is_no_envelope_goes_to_the_dead_letters_as_it_was() -> None:
+    bench = Bench()
+    bench.take_bytes(b"\xff\xff", (("own", b"header"),))
+    (record,) = bench.written
+    assert (record.topic, record.value, record.key) == (topics.DEADLETTER, b"\xff\xff", b"acme/one")
+    assert header(record.headers, "own") == b"header"
+    assert header(record.headers, f"{PREFIX}reason") == Code.MALFORMED.encode()
+    assert header(record.headers, f"{PREFIX}topic") == topics.BATCH_STANDARD.encode()
+
+
+def test_when_its_partition_goes_a_job_is_abandoned() -> None:
+    bench = Bench()
+    taken = bench.take(routed())
+    bench.assignment.live = False
+    bench.stage.drop([taken])
+    assert bench.worker.abandoned == bench.worker.started
+    assert not bench.settle(answer())
+    assert bench.written == []
+
+
+def test_realtime_is_urgent() -> None:
+    bench = Bench()
+    envelope = routed()
+    envelope.decision.tier = request_pb2.TIER_REALTIME
+    bench.take(envelope)
+    bench.settle(Failure(ENGINE_DOWN))
+    bench.take(routed())
+    bench.settle(Failure(ENGINE_DOWN))
+    assert bench.urgent == [True, False]
+
+
+def test_every_hop_is_three_spans_in_one_line() -> None:
+    bench = Bench()
+    bench.take(routed())
+    bench.settle(Failure(ENGINE_DOWN))
+    spans = {span.name: span for span in bench.spans.get_finished_spans()}
+    receive = spans[f"receive {topics.BATCH_STANDARD}"]
+    process = spans[f"process {topics.BATCH_STANDARD}"]
+    send = spans[f"send {topics.RESULTS}"]
+    assert process.parent == receive.context
+    assert send.parent == process.context
+    assert receive.end_time is not None
+    assert process.start_time is not None
+    assert receive.end_time <= process.start_time
+    traceparent = header(bench.written[0].headers, "traceparent") or b""
+    assert send.context is not None
+    assert f"{send.context.span_id:016x}".encode() in traceparent
+    assert bench.worker.started[0].routed.request.messages[0].content not in str(process.attributes)
