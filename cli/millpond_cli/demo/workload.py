@@ -1,0 +1,163 @@
+"""From texts and questions to requests. Pure: the same texts make the same work.
+
+Two waves: the second asks again what the first asked, in the same words or in others, once there are answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from typing import Any
+
+import orjson
+
+from millpond_cli.demo.docstrings import Text, first_paragraph
+from millpond_cli.demo.questions import QUESTIONS
+from millpond_core.identity import key_of
+
+TENANTS = ("acme", "globex")
+
+HARD = 0.03
+QUESTION = 0.08
+AGAIN = 0.35
+"""Shares of all requests: for the large model, which is slow; asked by a person who waits; and asked again. The rest,
+more than half, are documents: three to be summarised for each two to be classified."""
+
+SUMMARISED = 3 / 5
+
+PACE_S = 0.1
+"""Between two questions of people: unlike documents they do not come all at once."""
+
+SUMMARY_TOKENS = 40
+CLASS_TOKENS = 8
+ANSWER_TOKENS = 48
+EXPLANATION_TOKENS = 24
+"""The longest answers: a sentence, a word, two sentences, and the beginning of an explanation."""
+
+EXPLAIN = "explain"
+"""The kind for the large model."""
+
+CLASSES = "files, network, numbers, text, time, processes or other"
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One request that is to be sent.
+
+    name: what a person finds it by. body: the record's value. wave: 1 or 2. after_s: seconds from its wave's begin.
+    """
+
+    name: str
+    body: bytes
+    key: bytes | None
+    kind: str
+    wave: int = 1
+    after_s: float = 0.0
+
+
+class TooFewTexts(Exception):
+    """The message says how many requests there can be."""
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """A request without its id."""
+
+    kind: str
+    tenant: str
+    tier: str
+    model: str
+    prompt: str
+    max_tokens: int
+    wordings: tuple[str, ...] = ()
+
+
+def workload(texts: Iterable[Text], requests: int, run: str) -> Sequence[Demand]:
+    """Exactly so many requests. run: a word in every id, so that the next run's are others.
+
+    Raises TooFewTexts.
+    """
+    hard = max(1, round(requests * HARD))
+    asked = min(max(1, round(requests * QUESTION)), len(QUESTIONS) * len(TENANTS))
+    again = round(requests * AGAIN)
+    documents = requests - hard - asked - again
+    supply = iter(texts)
+    first = [
+        *(_document(text, number) for number, text in enumerate(islice(supply, max(0, documents)))),
+        *(_question(number) for number in range(asked)),
+        *(_explanation(text, number) for number, text in enumerate(islice((t for t in supply if t.code), hard))),
+    ][: requests - again]
+    if len(first) < requests - again:
+        raise TooFewTexts(
+            f"this Python's library has text for {int(len(first) / (1 - AGAIN))} requests: ask for fewer, "
+            "or bring your own with --input"
+        )
+    numbers = count(1)
+    named = [
+        *((_named(ask, ask.prompt, next(numbers), run), ask.kind, 1) for ask in first),
+        *((_named(ask, prompt, next(numbers), run), kind, 2) for ask, prompt, kind in _again(first, again)),
+    ]
+    return _paced([_demand(body, kind, wave) for body, kind, wave in named])
+
+
+def _document(text: Text, number: int) -> _Ask:
+    tenant = TENANTS[number % len(TENANTS)]
+    if number % 5 < SUMMARISED * 5:
+        prompt = f"Summarise in one sentence:\n\n{text.docstring}"
+        return _Ask("summarise", tenant, "overnight" if number % 2 else "standard", "auto", prompt, SUMMARY_TOKENS)
+    about = first_paragraph(text.docstring)
+    prompt = f"Classify this text as {CLASSES}. Answer with one word.\n\n{about}"
+    return _Ask("classify", tenant, "standard", "auto", prompt, CLASS_TOKENS)
+
+
+def _question(number: int) -> _Ask:
+    # Both tenants ask the same: each pays for its own answer.
+    wordings = QUESTIONS[number // len(TENANTS)]
+    return _Ask(
+        "question", TENANTS[number % len(TENANTS)], "realtime", "auto", wordings[0], ANSWER_TOKENS, wordings[1:]
+    )
+
+
+def _explanation(text: Text, number: int) -> _Ask:
+    prompt = f"Explain step by step what this code does, and in which cases it fails:\n\n```python\n{text.code}\n```"
+    tenant = TENANTS[number % len(TENANTS)]
+    return _Ask(EXPLAIN, tenant, "overnight" if number % 2 else "standard", "frontier", prompt, EXPLANATION_TOKENS)
+
+
+def _again(first: Sequence[_Ask], wanted: int) -> list[tuple[_Ask, str, str]]:
+    """Questions in other words, then whatever was asked in the same words, as often as it takes."""
+    reworded = [(ask, wording, "reworded") for ask in first for wording in ask.wordings]
+    # The large model is too slow here to wait for before asking again.
+    same = [(ask, ask.prompt, "repeated") for ask in first if ask.kind != EXPLAIN]
+    rest = wanted - len(reworded)
+    return [*reworded, *(same[number % len(same)] for number in range(rest))][:wanted]
+
+
+def _named(ask: _Ask, prompt: str, number: int, run: str) -> dict[str, Any]:
+    return {
+        "id": f"{run}-{number:04}",
+        "tenant": ask.tenant,
+        "tier": ask.tier,
+        "model": ask.model,
+        "messages": [{"role": "user", "content": prompt}],
+        "params": {"max_tokens": ask.max_tokens, "temperature": 0},
+        "metadata": {"job": ask.kind},
+    }
+
+
+def _demand(body: dict[str, Any], kind: str, wave: int) -> Demand:
+    name = f"{body['tenant']}/{body['id']}"
+    return Demand(name, orjson.dumps(body), key_of(body["tenant"], body["id"]), kind, wave)
+
+
+def _paced(demands: Sequence[Demand]) -> Sequence[Demand]:
+    """Documents come at once, questions one after the other; within a wave by the time at which they come."""
+    waiting = {1: count(), 2: count()}
+    paced = [
+        replace(demand, after_s=next(waiting[demand.wave]) * PACE_S)
+        if demand.kind in ("question", "reworded")
+        else demand
+        for demand in demands
+    ]
+    return sorted(paced, key=lambda demand: (demand.wave, demand.after_s))

@@ -1,0 +1,113 @@
+"""What a person does wrong is one line on stderr and status 2, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from millpond.v1 import result_pb2
+from millpond_cli.commands.status import duration
+from millpond_cli.commands.tail import TEXT_CHARACTERS, one_line
+from millpond_cli.commands.test import run, static_checks
+from millpond_cli.setup.home import REPOSITORY
+
+FOLDERS = ("core", "proto/python", "cli")
+
+
+def millpond(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(str(REPOSITORY / folder) for folder in FOLDERS)
+    return subprocess.run(
+        [sys.executable, "-m", "millpond_cli", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "MILLPOND_HOME": str(home)},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["status"], "no stack is up"),
+        (["down"], "no stack is up"),
+        (["tail"], "no stack is up"),
+        (["send", "hello"], "no stack is up"),
+        (["send", "hello", "--tier", "soon"], "--tier soon: must be realtime, standard, overnight"),
+        (["logs", "router"], "nothing has run here yet"),
+        (["up", "--replicas", "batcher"], "SERVICE=COUNT"),
+        (["up", "--config", "none.yaml"], "no such file"),
+        (["demo", "--input", "none.jsonl"], "No such file"),
+        (["demo", "--json", "none/out.json"], "no such folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(tmp_path: Path, arguments: list[str], line: str) -> None:
+    ended = millpond(tmp_path, *arguments)
+    assert ended.returncode == 2
+    assert line in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert ended.stdout == ""
+
+
+def test_an_unknown_command_is_status_2_without_a_traceback(tmp_path: Path) -> None:
+    ended = millpond(tmp_path, "dmeo")
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_last_lines_of_a_log_are_shown_and_other_names_listed(tmp_path: Path) -> None:
+    logs = tmp_path / "run" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "router.log").write_text("one\ntwo\nthree\n")
+    assert millpond(tmp_path, "logs", "router", "-n", "2").stdout == "two\nthree\n"
+    assert "there are those of router" in millpond(tmp_path, "logs", "rooter").stderr
+
+
+def test_a_log_that_is_followed_shows_what_is_written_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    logs = tmp_path / "run" / "logs"
+    logs.mkdir(parents=True)
+    log = logs / "router.log"
+    log.write_text("one\n")
+    path = os.pathsep.join(str(REPOSITORY / folder) for folder in FOLDERS)
+    following = subprocess.Popen(
+        [sys.executable, "-m", "millpond_cli", "logs", "router", "-f"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "MILLPOND_HOME": str(tmp_path)},
+    )
+    assert following.stdout is not None
+    assert following.stdout.readline() == "one\n"
+    with log.open("a") as sink:
+        sink.write("two\n")
+    assert following.stdout.readline() == "two\n"
+    following.send_signal(signal.SIGINT)
+    _, said = following.communicate()
+    assert following.returncode == 130
+    assert "Traceback" not in said
+
+
+def test_a_check_gives_its_exit_code_and_a_killed_one_is_no_success() -> None:
+    assert run([sys.executable, "-c", "raise SystemExit(3)"], os.environ) == 3
+    assert run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], os.environ) == 137
+
+
+def test_the_checks_are_the_workspaces_own_programs() -> None:
+    assert all(Path(check[0]).is_absolute() for check in static_checks())
+
+
+def test_a_result_is_one_line_however_long_its_text() -> None:
+    result = result_pb2.Result(id="a", tenant="acme", status=result_pb2.STATUS_OK, cost_usd="0.000005")
+    result.output.text = "word\n" * 1000
+    line = one_line(result)
+    assert "\n" not in line
+    assert len(line) < TEXT_CHARACTERS + 80
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(3, "3 s"), (119, "119 s"), (600, "10 min"), (36_000, "10 h")])
+def test_a_duration_is_as_exact_as_a_glance_needs(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
