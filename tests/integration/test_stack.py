@@ -39,7 +39,7 @@ from millpond_cli.stack import (
     up,
 )
 from millpond_cli.stack.identity import is_alive, marked_with
-from millpond_cli.stack.state import MARK
+from millpond_cli.stack.state import MARK, mark
 from millpond_core.telemetry import start_tracing
 
 HOME = home().root
@@ -76,7 +76,7 @@ def make_topic(bootstrap: str, name: str) -> None:
 
 
 def processes_of(stack: str) -> int:
-    return len(marked_with(f"{MARK}={stack}/"))
+    return len(marked_with(f"{MARK}={mark(stack)}"))
 
 
 def spans_of(trace: str) -> list[dict[str, Any]]:
@@ -169,7 +169,7 @@ def test_a_killed_supervisor_is_cleaned_up_by_the_next_start(tmp_path: Path) -> 
     awaited(lambda: not is_alive(kafka), "Kafka's end")
     forever = [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"]
     with subprocess.Popen(
-        forever, env={**os.environ, MARK: f"{state.stack}/kafka"}, stdout=subprocess.PIPE, start_new_session=True
+        forever, env={**os.environ, MARK: mark(state.stack, "kafka")}, stdout=subprocess.PIPE, start_new_session=True
     ) as left:
         assert left.stdout is not None
         left.stdout.readline()

@@ -89,17 +89,17 @@ def test_another_process_with_a_recorded_id_is_left_alone() -> None:
 
 
 def test_what_a_stack_recorded_and_what_carries_its_mark_is_ended() -> None:
-    with process() as recorded, process("mine/kafka") as marked, process("other/kafka") as others:
+    with process() as recorded, process("mine/kafka/") as marked, process("other/kafka/") as others:
         assert end_leftovers(state_of("mine", kafka=identity_of(recorded))) == 2
         assert recorded.wait() == marked.wait() == -9
         assert others.poll() is None
 
 
 def test_a_sweep_takes_one_components_processes_only() -> None:
-    with process("mine/kafka") as kafka, process("mine/milvus") as milvus:
-        assert sweep("mine/kafka") == {ProcessId(kafka.pid, s.started) for s in [_dead(kafka)]}
-        assert milvus.poll() is None
-        assert marked_with(f"{MARK}=mine/") == (identity_of(milvus),)
+    with process("mine/kafka/") as kafka, process("mine/kafka-1/") as replica:
+        assert sweep("mine/kafka/") == {ProcessId(kafka.pid, s.started) for s in [_dead(kafka)]}
+        assert replica.poll() is None
+        assert marked_with(f"{MARK}=mine/") == (identity_of(replica),)
 
 
 def _dead(running: subprocess.Popen[bytes]) -> ProcessId:

@@ -70,6 +70,7 @@ class Watched:
         late: frozenset[str] = frozenset(),
         program: str = sys.executable,
         farewells: Mapping[str, Callable[[], None]] | None = None,
+        replicas: Mapping[str, int] | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.lines: list[tuple[str, str]] = []
@@ -77,7 +78,7 @@ class Watched:
         (folder / "logs").mkdir()
         base = free_base([offset for component in components for offset in component.ports.values()])
         values = {"python": program, "data": str(folder / "data")}
-        self.instances: tuple[Instance, ...] = instances(components, base, values, {})
+        self.instances: tuple[Instance, ...] = instances(components, base, values, replicas or {})
         self.supervisor = Supervisor(
             self.id,
             self.instances,
@@ -140,6 +141,29 @@ async def test_one_that_ends_before_it_is_ready_fails_the_start_with_its_last_wo
         async with started(watched):
             pass
     assert watched.processes() == 0
+
+
+async def test_a_service_that_ends_at_first_is_given_its_chances(tmp_path: Path) -> None:
+    second_time = 'import os, sys\nif not os.path.exists("again"):\n    open("again", "w")\n    sys.exit(1)\n'
+    watched = Watched(tmp_path, server("mill", 0, second_time + textwrap.dedent(SERVER), chances=2))
+    async with started(watched) as supervisor:
+        assert supervisor.states()["mill"].restarts == 1
+
+
+async def test_a_wrong_setting_gets_no_second_chance(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, step("mill", "import sys; sys.exit(2)", chances=9))
+    with pytest.raises(DidNotStart, match="mill ended with code 2"):
+        async with started(watched):
+            pass
+
+
+async def test_replicas_die_one_by_one(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, server("mill", 0, is_service=True), replicas={"mill": 2})
+    async with started(watched) as supervisor:
+        other = supervisor.states()["mill-1"]
+        await supervisor.kill("mill")
+        await supervisor.wait_ready("mill")
+        assert supervisor.states()["mill-1"] == other
 
 
 async def test_one_that_hangs_fails_the_start_and_is_ended(tmp_path: Path) -> None:

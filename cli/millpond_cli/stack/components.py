@@ -131,6 +131,8 @@ def _service(name: str, ports: Mapping[str, int], uses: tuple[str, ...]) -> Comp
         ready=Answers("http", "/readyz"),
         needs=("topics",),
         uses=("kafka", "jaeger", *uses),
+        # It ends rather than go on in doubt, for example about who owns a transactional id.
+        chances=3,
         # A service drains for 20 s at most (drain_s in its settings).
         stop_s=25,
         module=f"millpond_{name}",

@@ -45,6 +45,7 @@ class Component:
     needs: components that must be ready before this one starts, where they are part of the stack at all.
     uses: components that must still be there while this one stops; at start it waits for them itself.
     module: skipped, and said so, where this Python module is not installed.
+    chances: starts that may end before the component ever was ready.
     ready_s: seconds from start to ready after which something is wrong: a hang's bound, not an expectation.
     stop_s: seconds between SIGTERM and SIGKILL.
     """
@@ -57,6 +58,7 @@ class Component:
     uses: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     module: str | None = None
+    chances: int = 1
     ready_s: float = 60.0
     stop_s: float = 10.0
     is_service: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from millpond_cli.setup.home import Home
 from millpond_cli.setup.progress import Report
 from millpond_cli.stack.addresses import Addresses
-from millpond_cli.stack.components import DEFAULT_PORT_BASE
+from millpond_cli.stack.components import COMPONENTS, DEFAULT_PORT_BASE
 from millpond_cli.stack.errors import DidNotStart, NotUp
 from millpond_cli.stack.stack import running_state
 
@@ -65,8 +66,11 @@ def up(
 
 
 def _follow(supervisor: subprocess.Popen[bytes], run: Path, log: Path, offset: int, report: Report) -> Addresses:
-    """Report what is written to the log behind the offset until the stack is ready. Raises DidNotStart."""
-    text = b""
+    """Report what is written to the log behind the offset until the stack is ready.
+
+    Raises DidNotStart with what the supervisor wrote that is no report: why it ended.
+    """
+    text, reason, name = b"", list[str](), None
     with log.open("rb") as lines:
         lines.seek(offset)
         while True:
@@ -74,15 +78,25 @@ def _follow(supervisor: subprocess.Popen[bytes], run: Path, log: Path, offset: i
             state = running_state(run)
             text += lines.read()
             *whole, text = text.split(b"\n")
-            said = [line.decode(errors="replace") for line in whole]
+            for line in (each.decode(errors="replace") for each in whole):
+                if not line.startswith(" "):
+                    name = reported_name(line)
+                if name is None:
+                    reason.append(line)
+                else:
+                    report(name, line.removeprefix(f"{name}: "))
             if has_ended:
-                raise DidNotStart("\n".join(said) or f"the supervisor ended; see {log}")
-            for line in said:
-                component, _, rest = line.partition(": ")
-                report(component, rest)
+                raise DidNotStart("\n".join(reason) or f"the supervisor ended; see {log}")
             if state is not None and state.supervisor.pid == supervisor.pid and state.phase == "ready":
                 return state.addresses
             time.sleep(LOOK_EVERY_S)
+
+
+def reported_name(line: str) -> str | None:
+    """Whose report the line is (`batcher-1: ready in 2.0 s`), None for any other line."""
+    name, colon, _ = line.partition(": ")
+    component = re.sub(r"-\d+$", "", name)
+    return name if colon and component in {"stack", *(each.name for each in COMPONENTS)} else None
 
 
 def down(home: Path, *, run: Path | None = None) -> None:

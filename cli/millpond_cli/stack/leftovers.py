@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from millpond_cli.stack.identity import PROC, ProcessId, identify, is_alive, marked_with
-from millpond_cli.stack.state import MARK, State
+from millpond_cli.stack.state import MARK, State, mark
 
 PATIENCE_S = 10.0
 """Seconds until a killed process must be gone; one in the middle of a disk write takes a while."""
@@ -33,11 +33,11 @@ def kill_exactly(identity: ProcessId) -> None:
         os.close(handle)
 
 
-def sweep(mark: str, proc: Path = PROC) -> set[ProcessId]:
-    """Kill every process whose mark starts so, until none is left. Returns those that there were."""
+def sweep(beginning: str, proc: Path = PROC) -> set[ProcessId]:
+    """Kill every process whose mark begins so, until none is left. Returns those that there were."""
     seen: set[ProcessId] = set()
     deadline = time.monotonic() + PATIENCE_S
-    while (found := marked_with(f"{MARK}={mark}", proc)) and time.monotonic() < deadline:
+    while (found := marked_with(f"{MARK}={beginning}", proc)) and time.monotonic() < deadline:
         for identity in found:
             kill_exactly(identity)
         seen.update(found)
@@ -49,4 +49,4 @@ def end_leftovers(state: State) -> int:
     recorded = {each.identity for each in state.components.values() if each.identity and is_alive(each.identity)}
     for identity in recorded:
         kill_exactly(identity)
-    return len(recorded | sweep(f"{state.stack}/"))
+    return len(recorded | sweep(mark(state.stack)))

@@ -90,6 +90,7 @@ class Stack:
         self._id = uuid.uuid4().hex
         self._phase: Phase = "starting"
         self._lock: TextIO | None = None
+        self._writing = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._supervisor: Supervisor | None = None
@@ -298,17 +299,17 @@ class Stack:
         own = identify(os.getpid())
         if own is None or self._supervisor is None:
             return
-        write(
-            self._run / "state.json",
-            State(
-                stack=self._id,
-                supervisor=own,
-                phase=self._phase,
-                port_base=self._port_base,
-                addresses=self.addresses,
-                components=self._supervisor.states(),
-            ),
+        state = State(
+            stack=self._id,
+            supervisor=own,
+            phase=self._phase,
+            port_base=self._port_base,
+            addresses=self.addresses,
+            components=self._supervisor.states(),
         )
+        # On a full disk the components are still watched; the next step writes again.
+        with self._writing, suppress(OSError):
+            write(self._run / "state.json", state)
 
 
 async def _end_tasks() -> None:

@@ -12,11 +12,16 @@ from millpond_cli.stack.addresses import Addresses
 from millpond_cli.stack.identity import ProcessId
 
 MARK = "MILLPOND_STACK"
-"""Environment variable of every component: `{stack}/{instance}`. What carries it belongs to that stack."""
+"""Environment variable of every component, its `mark`. What carries it belongs to that stack."""
 
 VERSION = 1
 
 Phase = Literal["starting", "ready", "stopping"]
+
+
+def mark(stack: str, instance: str = "") -> str:
+    """What every mark of the stack, or of one of its instances, begins with. `batcher` is not `batcher-1`."""
+    return f"{stack}/{instance}/" if instance else f"{stack}/"
 
 
 @dataclass(frozen=True)

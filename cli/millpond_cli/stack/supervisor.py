@@ -26,7 +26,7 @@ from millpond_cli.stack.errors import DidNotStart, StackError
 from millpond_cli.stack.identity import ProcessId, identify
 from millpond_cli.stack.leftovers import sweep
 from millpond_cli.stack.probe import is_ready
-from millpond_cli.stack.state import MARK, ComponentState
+from millpond_cli.stack.state import MARK, ComponentState, mark
 
 PROBE_EVERY_S = 0.05
 """Seconds between two questions whether a component is ready: far below what a start takes."""
@@ -36,6 +36,9 @@ LOOK_EVERY_S = 0.5
 
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before the first, second, ... start after a death; the last for all further ones."""
+
+WRONG_SETTING = 2
+"""The exit code of a program that was started wrongly: to start it so again is of no use."""
 
 STEADY_S = 30.0
 """Seconds of being ready after which earlier deaths no longer count."""
@@ -163,12 +166,12 @@ class Supervisor:
             for name in self._kept
         }
         await asyncio.gather(*(self._stop(kept, users[name]) for name, kept in self._kept.items()))
-        await asyncio.to_thread(sweep, f"{self._stack}/")
+        await asyncio.to_thread(sweep, mark(self._stack))
 
     async def kill_all(self) -> None:
         """SIGKILL everything at once."""
         self._dismiss_all()
-        await asyncio.to_thread(sweep, f"{self._stack}/")
+        await asyncio.to_thread(sweep, mark(self._stack))
 
     async def kill(self, name: str) -> None:
         """SIGKILL the instance, as a crash would; returns when it is dead. It starts again as after any death."""
@@ -185,6 +188,8 @@ class Supervisor:
         kept = self._of(name)
         kept.is_wanted = False
         kept.hurry.set()
+        if kept.state == "waiting" and kept.life:
+            kept.life.cancel()
         await self._end(kept)
         if kept.life:
             await asyncio.wait({kept.life})
@@ -241,7 +246,7 @@ class Supervisor:
         self._changed()
 
     async def _live(self, kept: Kept, *, is_first: bool) -> None:
-        """The instance's life, until nobody wants it. Raises DidNotStart where it dies before it ever was ready."""
+        """The instance's life, until nobody wants it. Raises DidNotStart where it has no chance left to get ready."""
         name, component = kept.instance.name, kept.instance.component
         await asyncio.gather(*(self._kept[need].ready.wait() for need in kept.instance.needs))
         while kept.is_late and kept.is_wanted and not os.access(kept.instance.command[0], os.X_OK):
@@ -269,10 +274,10 @@ class Supervisor:
                 return
             self._move(kept, "died")
             last_lines = tail(kept.log, kept.log_offset)
-            if is_first:
-                raise DidNotStart(f"{name} {ending(code)} before it was ready; see {kept.log}{last_lines}")
             steady = was_ready and time.monotonic() - steady_from > STEADY_S
             kept.deaths = 1 if steady else kept.deaths + 1
+            if is_first and (kept.deaths >= component.chances or code == WRONG_SETTING):
+                raise DidNotStart(f"{name} {ending(code)} before it was ready; see {kept.log}{last_lines}")
             wait_s = backoff_s(kept.deaths)
             self._report(name, f"{ending(code)}; starting it again in {wait_s:g} s; see {kept.log}{last_lines}")
             with suppress(TimeoutError):
@@ -293,7 +298,7 @@ class Supervisor:
                 env={
                     **self._environment,
                     **{key: value for key, value in kept.instance.environment.items() if value},
-                    MARK: f"{self._stack}/{kept.instance.name}",
+                    MARK: mark(self._stack, kept.instance.name),
                 },
                 # A group of its own: it ends as a whole, and Ctrl-C in the terminal reaches only the supervisor.
                 start_new_session=True,
@@ -324,7 +329,7 @@ class Supervisor:
 
     async def _bury(self, kept: Kept) -> None:
         """The leader has ended: end what it left of its group, and forget it."""
-        await asyncio.to_thread(sweep, f"{self._stack}/{kept.instance.name}")
+        await asyncio.to_thread(sweep, mark(self._stack, kept.instance.name))
         kept.ready.clear()
         kept.process, kept.identity = None, None
         kept.dead.set()
