@@ -27,7 +27,7 @@ def supply() -> Iterator[Text]:
 
 
 def prompts(demands: Iterable[Demand]) -> list[tuple[str, str]]:
-    return [(body["tenant"], body["messages"][0]["content"]) for body in (orjson.loads(each.body) for each in demands)]
+    return [(body["tenant"], body["messages"][-1]["content"]) for body in (orjson.loads(each.body) for each in demands)]
 
 
 @given(st.integers(1, 1500))

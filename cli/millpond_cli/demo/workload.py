@@ -38,7 +38,9 @@ EXPLANATION_TOKENS = 24
 EXPLAIN = "explain"
 """The kind for the large model."""
 
-CLASSES = "files, network, numbers, text, time, processes or other"
+SUMMARISE = "Summarise the text in one sentence."
+CLASSIFY = "Say what the text is about in one word: files, network, numbers, text, time, processes or other."
+EXPLAIN_CODE = "Explain step by step what the code does, and in which cases it fails."
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class _Ask:
     model: str
     prompt: str
     max_tokens: int
+    instruction: str = ""
     wordings: tuple[str, ...] = ()
 
 
@@ -104,25 +107,22 @@ def workload(texts: Iterable[Text], requests: int, run: str) -> Sequence[Demand]
 def _document(text: Text, number: int) -> _Ask:
     tenant = TENANTS[number % len(TENANTS)]
     if number % 5 < SUMMARISED * 5:
-        prompt = f"Summarise in one sentence:\n\n{text.docstring}"
-        return _Ask("summarise", tenant, "overnight" if number % 2 else "standard", "auto", prompt, SUMMARY_TOKENS)
-    about = first_paragraph(text.docstring)
-    prompt = f"Classify this text as {CLASSES}. Answer with one word.\n\n{about}"
-    return _Ask("classify", tenant, "standard", "auto", prompt, CLASS_TOKENS)
+        tier = "overnight" if number % 2 else "standard"
+        return _Ask("summarise", tenant, tier, "auto", text.docstring, SUMMARY_TOKENS, SUMMARISE)
+    return _Ask("classify", tenant, "standard", "auto", first_paragraph(text.docstring), CLASS_TOKENS, CLASSIFY)
 
 
 def _question(number: int) -> _Ask:
     # Both tenants ask the same: each pays for its own answer.
-    wordings = QUESTIONS[number // len(TENANTS)]
-    return _Ask(
-        "question", TENANTS[number % len(TENANTS)], "realtime", "auto", wordings[0], ANSWER_TOKENS, wordings[1:]
-    )
+    tenant = TENANTS[number % len(TENANTS)]
+    question, *others = QUESTIONS[number // len(TENANTS)]
+    return _Ask("question", tenant, "realtime", "auto", question, ANSWER_TOKENS, wordings=tuple(others))
 
 
 def _explanation(text: Text, number: int) -> _Ask:
-    prompt = f"Explain step by step what this code does, and in which cases it fails:\n\n```python\n{text.code}\n```"
     tenant = TENANTS[number % len(TENANTS)]
-    return _Ask(EXPLAIN, tenant, "overnight" if number % 2 else "standard", "frontier", prompt, EXPLANATION_TOKENS)
+    tier = "overnight" if number % 2 else "standard"
+    return _Ask(EXPLAIN, tenant, tier, "frontier", f"```python\n{text.code}\n```", EXPLANATION_TOKENS, EXPLAIN_CODE)
 
 
 def _again(first: Sequence[_Ask], wanted: int) -> list[tuple[_Ask, str, str]]:
@@ -135,12 +135,13 @@ def _again(first: Sequence[_Ask], wanted: int) -> list[tuple[_Ask, str, str]]:
 
 
 def _named(ask: _Ask, prompt: str, number: int, run: str) -> dict[str, Any]:
+    instruction = [{"role": "system", "content": ask.instruction}] if ask.instruction else []
     return {
         "id": f"{run}-{number:04}",
         "tenant": ask.tenant,
         "tier": ask.tier,
         "model": ask.model,
-        "messages": [{"role": "user", "content": prompt}],
+        "messages": [*instruction, {"role": "user", "content": prompt}],
         "params": {"max_tokens": ask.max_tokens, "temperature": 0},
         "metadata": {"job": ask.kind},
     }
