@@ -22,6 +22,9 @@ MODEL_HEADER = "model"
 NOT_BEFORE_HEADER = "not-before-ms"
 """Milliseconds since 1970 before which the record is not to be worked on."""
 
+REPLAY_HEADER = "replay"
+"""On ai.requests: which replay from the dead letters this is, from 1."""
+
 TIER_WORDS = {
     request_pb2.TIER_REALTIME: "realtime",
     request_pb2.TIER_STANDARD: "standard",

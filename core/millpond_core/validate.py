@@ -86,6 +86,15 @@ def validate(request: request_pb2.Request, limits: Limits, models: Collection[st
     _check_deadline(request, limits, now)
 
 
+def has_valid_metadata(request: request_pb2.Request, limits: Limits) -> bool:
+    """Whether the metadata of a request, refused for something else, may go into its result."""
+    try:
+        _check_metadata(request, limits)
+    except Refused:
+        return False
+    return not any("\0" in name or "\0" in value for name, value in request.metadata.items())
+
+
 def estimated_tokens(request: request_pb2.Request) -> int:
     """Tokens of the prompt, without a tokenizer: 3 bytes of UTF-8 a token, and 8 tokens a message.
 
