@@ -4,7 +4,7 @@ An OpenAI-compatible server over the small model's own file, for trying the fron
 reached. It is slow and takes one request at a time, which is what it stands in for; its answers are those of a model
 of 135 million parameters and say nothing about a large one. It listens on 127.0.0.1 unless told otherwise.
 
-Serves /v1/chat/completions (streaming too), /v1/models and /health. Ends with code 0 on SIGTERM and SIGINT.
+Serves /v1/chat/completions (streaming too), /v1/models, /health and /metrics, whose tokens are what callers are to pay. Ends with code 0 on SIGTERM and SIGINT.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def main() -> int:
     parameters.n_parallel = 1
     parameters.n_gpu_layers = 0
     parameters.ui = False
+    parameters.endpoint_metrics = True
     parameters.offline = True
     parameters.verbosity = QUIET
     server = xllamacpp.Server(parameters)
