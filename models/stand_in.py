@@ -4,7 +4,8 @@ An OpenAI-compatible server over the small model's own file, for trying the fron
 reached. It is slow and takes one request at a time, which is what it stands in for; its answers are those of a model
 of 135 million parameters and say nothing about a large one. It listens on 127.0.0.1 unless told otherwise.
 
-Serves /v1/chat/completions (streaming too), /v1/models, /health and /metrics, whose tokens are what callers are to pay. Ends with code 0 on SIGTERM and SIGINT.
+Serves /v1/chat/completions (streaming too), /v1/models, /health, and /metrics, where its tokens are counted. Ends with
+code 0 on SIGTERM and SIGINT.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def main() -> int:
     parameters.verbosity = QUIET
     server = xllamacpp.Server(parameters)
     print(
-        f"stand-in for a large model, not a large model: {model.name} as {arguments.alias} at {server.listening_address}",
+        f"stand-in for a large model, not a large model: {model.name} as {arguments.alias} "
+        f"at {server.listening_address}",
         flush=True,
     )
     signal.sigwait(ends)
