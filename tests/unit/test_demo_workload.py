@@ -46,7 +46,7 @@ def test_the_same_texts_make_the_same_work(count: int) -> None:
 def test_every_request_is_one_that_the_contract_takes(count: int) -> None:
     for demand in workload(supply(), count, "run"):
         request, _ = decode_request(demand.body, None, 1 << 20)
-        validate(request, LimitsSettings(), ("auto", "frontier"), now=0)
+        validate(request, LimitsSettings(), ("auto",), now=0)
         assert demand.key == key_of(request.tenant, request.id)
 
 

@@ -21,8 +21,8 @@ TENANTS = ("acme", "globex")
 HARD = 0.03
 QUESTION = 0.08
 AGAIN = 0.35
-"""Shares of all requests: for the large model, which is slow; asked by a person who waits; and asked again. The rest,
-more than half, are documents: three to be summarised for each two to be classified."""
+"""Shares of all requests: hard ones, for the large model; questions of people who wait; and what is asked again. The
+rest, more than half, are documents: three to be summarised for each two to be classified."""
 
 SUMMARISED = 3 / 5
 
@@ -38,9 +38,11 @@ EXPLANATION_TOKENS = 24
 EXPLAIN = "explain"
 """The kind for the large model."""
 
-SUMMARISE = "Summarise the text in one sentence."
-CLASSIFY = "Say what the text is about in one word: files, network, numbers, text, time, processes or other."
-EXPLAIN_CODE = "Explain step by step what the code does, and in which cases it fails."
+SUMMARISE = "Summarise in one sentence: {}"
+CLASSIFY = "Classify in one word: {}"
+CLASSES = "The words are: files, network, numbers, text, time, processes and other."
+EXPLAIN_CODE = "Explain step by step what this code does, and in which cases it fails:\n\n```python\n{}\n```"
+"""Nobody names a model: the router's rules find the last of these too hard for the small one."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,6 @@ class _Ask:
     kind: str
     tenant: str
     tier: str
-    model: str
     prompt: str
     max_tokens: int
     instruction: str = ""
@@ -108,21 +109,21 @@ def _document(text: Text, number: int) -> _Ask:
     tenant = TENANTS[number % len(TENANTS)]
     if number % 5 < SUMMARISED * 5:
         tier = "overnight" if number % 2 else "standard"
-        return _Ask("summarise", tenant, tier, "auto", text.docstring, SUMMARY_TOKENS, SUMMARISE)
-    return _Ask("classify", tenant, "standard", "auto", first_paragraph(text.docstring), CLASS_TOKENS, CLASSIFY)
+        return _Ask("summarise", tenant, tier, SUMMARISE.format(text.docstring), SUMMARY_TOKENS)
+    return _Ask("classify", tenant, "standard", CLASSIFY.format(first_paragraph(text.docstring)), CLASS_TOKENS, CLASSES)
 
 
 def _question(number: int) -> _Ask:
     # Both tenants ask the same: each pays for its own answer.
     tenant = TENANTS[number % len(TENANTS)]
     question, *others = QUESTIONS[number // len(TENANTS)]
-    return _Ask("question", tenant, "realtime", "auto", question, ANSWER_TOKENS, wordings=tuple(others))
+    return _Ask("question", tenant, "realtime", question, ANSWER_TOKENS, wordings=tuple(others))
 
 
 def _explanation(text: Text, number: int) -> _Ask:
     tenant = TENANTS[number % len(TENANTS)]
     tier = "overnight" if number % 2 else "standard"
-    return _Ask(EXPLAIN, tenant, tier, "frontier", f"```python\n{text.code}\n```", EXPLANATION_TOKENS, EXPLAIN_CODE)
+    return _Ask(EXPLAIN, tenant, tier, EXPLAIN_CODE.format(text.code), EXPLANATION_TOKENS)
 
 
 def _again(first: Sequence[_Ask], wanted: int) -> list[tuple[_Ask, str, str]]:
@@ -140,7 +141,6 @@ def _named(ask: _Ask, prompt: str, number: int, run: str) -> dict[str, Any]:
         "id": f"{run}-{number:04}",
         "tenant": ask.tenant,
         "tier": ask.tier,
-        "model": ask.model,
         "messages": [*instruction, {"role": "user", "content": prompt}],
         "params": {"max_tokens": ask.max_tokens, "temperature": 0},
         "metadata": {"job": ask.kind},
