@@ -1,5 +1,5 @@
-"""k8s/ can't be applied here, so it is held to Kubernetes' schemas and, as rendered, to the services' settings, the topics and
-itself: what a pod is told to reach, it can reach.
+"""k8s/ can't be applied here, so it is held to Kubernetes' schemas and, as rendered, to the services' settings, to the
+topics and to itself: what a pod is told to reach, it can reach.
 """
 
 from __future__ import annotations
