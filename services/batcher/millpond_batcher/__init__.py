@@ -1,0 +1,1 @@
+"""Gathers waiting requests into batches for the models in Triton."""

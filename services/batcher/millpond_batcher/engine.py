@@ -1,0 +1,200 @@
+"""One language model in Triton, asked row by row over gRPC; the engine there batches rows at every token.
+
+Each row has a stream of its own, since an error on a stream does not say whose it is, and so that it can be cancelled
+by itself. A stream costs next to nothing beside the row's tokens.
+
+Source: the tensors and the errors are those of Triton's vLLM backend, see models/README.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import grpc
+import numpy as np
+import tritonclient.grpc.aio as triton
+from tritonclient.utils import InferenceServerException
+
+from millpond_core.embedder import CHANNEL
+from millpond_core.errors import Code, EngineError, Refused
+
+FINISH_REASONS = ("stop", "length")
+
+COUNTS = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+
+REFUSALS = {
+    "context_length_exceeded:": Code.CONTEXT_LENGTH_EXCEEDED,
+    "invalid_params:": Code.INVALID_PARAMS,
+    # vLLM's own words.
+    "longer than the maximum model length": Code.CONTEXT_LENGTH_EXCEEDED,
+}
+"""What an error says where the request is at fault."""
+
+DEAD = "is not healthy"
+"""What Triton says of a model whose process has ended."""
+
+AWAY = (DEAD, "not at ready state", "unknown model", "is not found", "server is stopping", "shutting down")
+"""What an error says where the model is not there."""
+
+CHECK_S = 5.0
+"""Seconds that a look at the model's state may take: a busy engine answers between two of its steps."""
+
+LOAD_S = 300.0
+"""Seconds that loading a model may take: minutes for a large one."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """finish_reason: "stop" or "length"."""
+
+    text: str
+    finish_reason: str
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why the model does not answer. kind: "dead": its process ended; "unloaded": Triton was told so; "away": other."""
+
+    kind: Literal["away", "dead", "unloaded"]
+    reason: str
+
+
+class Engine:
+    """address: Triton's gRPC address, "host:port". model: its name there. Made inside the event loop that uses it."""
+
+    def __init__(self, address: str, model: str) -> None:
+        self._client = triton.InferenceServerClient(address, channel_args=CHANNEL)
+        self._address = address
+        self._model = model
+
+    async def complete(
+        self, prompt: str, sampling: str, *, timeout_s: float, headers: Mapping[str, str] | None = None
+    ) -> Completion:
+        """One row's answer. sampling: vLLM's SamplingParams as JSON. headers: gRPC metadata.
+
+        Cancelling it frees the row in the engine.
+        Raises Refused where the request is at fault; EngineError, retryable: ENGINE_UNAVAILABLE where the model is not
+        there or did not answer in timeout_s, ENGINE_ERROR where it failed or its answer makes no sense.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._ask(prompt, sampling, headers)
+        except TimeoutError as failure:
+            raise self._away(f"no answer in {timeout_s:g} s") from failure
+        except grpc.aio.AioRpcError as failure:
+            raise self._away(failure.details() or failure.code().name) from failure
+        if isinstance(answer, str):
+            raise self._failure(answer)
+        return self._completion(answer)
+
+    async def fault(self) -> Fault | None:
+        """None where the model answers. It is asked an empty row, which is refused at once and costs no tokens."""
+        try:
+            async with asyncio.timeout(CHECK_S):
+                if not await self._client.is_model_ready(self._model):
+                    return await self._not_ready()
+                answer = await self._ask("", '{"max_tokens": 1}', None)
+        except TimeoutError:
+            return Fault("away", f"no answer in {CHECK_S:g} s")
+        except InferenceServerException as failure:
+            return Fault("away", failure.message())
+        except grpc.aio.AioRpcError as failure:
+            return Fault("away", failure.details() or failure.code().name)
+        if isinstance(answer, str) and DEAD in answer:
+            return Fault("dead", answer)
+        return None
+
+    async def load(self) -> None:
+        """Raises EngineError."""
+        await self._control(self._client.load_model(self._model, client_timeout=LOAD_S))
+
+    async def unload(self) -> None:
+        """Raises EngineError."""
+        await self._control(self._client.unload_model(self._model, client_timeout=LOAD_S))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _ask(self, prompt: str, sampling: str, headers: Mapping[str, str] | None) -> triton.InferResult | str:
+        """The row's one response, or the error in Triton's words. Raises AioRpcError."""
+
+        async def requests() -> AsyncIterator[dict[str, Any]]:
+            yield {"model_name": self._model, "inputs": _inputs(prompt, sampling)}
+
+        stream: Any = self._client.stream_infer(requests(), headers=dict(headers or {}))
+        try:
+            async for result, error in stream:
+                return result if error is None else error.message()
+        finally:
+            # Without it a row that was given up would run to its end.
+            stream.cancel()
+        return "the model ended the row without an answer"
+
+    def _completion(self, result: triton.InferResult) -> Completion:
+        try:
+            text = bytes(_first(result, "text_output")).decode("utf-8")
+            finish_reason = bytes(_first(result, "finish_reason")).decode("utf-8")
+            input_tokens = int(_first(result, "num_input_tokens"))
+            output_tokens = int(_first(result, "num_output_tokens"))
+        except (ValueError, TypeError, IndexError) as failure:
+            raise self._error(f"its answer cannot be read: {failure}") from failure
+        if finish_reason not in FINISH_REASONS:
+            raise self._error(f"its answer ended with {finish_reason[:64]!r}")
+        return Completion(text, finish_reason, input_tokens, output_tokens)
+
+    async def _not_ready(self) -> Fault:
+        index: Any = await self._client.get_model_repository_index()
+        states = [(each.state, each.reason) for each in index.models if each.name == self._model]
+        if not states:
+            return Fault("away", f"Triton has no model {self._model} in its repository")
+        if any(reason == "unloaded" for _, reason in states) or all(state == "" for state, _ in states):
+            return Fault("unloaded", "it is not loaded")
+        return Fault("away", ", ".join(f"{state} {reason}".strip() for state, reason in states))
+
+    async def _control(self, call: Any) -> None:
+        try:
+            await call
+        except InferenceServerException as failure:
+            raise self._error(failure.message()) from failure
+
+    def _failure(self, message: str) -> Refused | EngineError:
+        for words, code in REFUSALS.items():
+            if words in message:
+                return Refused(code, message.partition(words)[2].strip() if words.endswith(":") else message)
+        return self._away(message) if any(words in message for words in AWAY) else self._error(message)
+
+    def _away(self, message: str) -> EngineError:
+        return EngineError(Code.ENGINE_UNAVAILABLE, self._told(message), retryable=True)
+
+    def _error(self, message: str) -> EngineError:
+        return EngineError(Code.ENGINE_ERROR, self._told(message), retryable=True)
+
+    def _told(self, message: str) -> str:
+        return f"the model {self._model} in Triton at {self._address}: {message}"
+
+
+def _inputs(prompt: str, sampling: str) -> list[triton.InferInput]:
+    texts = (("text_input", prompt), ("sampling_parameters", sampling))
+    flags = (("stream", False), ("exclude_input_in_output", True), *((name, True) for name in COUNTS))
+    return [
+        *(_tensor(name, "BYTES", np.array([text.encode()], dtype=np.object_)) for name, text in texts),
+        *(_tensor(name, "BOOL", np.array([flag], dtype=np.bool_)) for name, flag in flags),
+    ]
+
+
+def _tensor(name: str, kind: str, values: np.ndarray[Any, Any]) -> triton.InferInput:
+    tensor = triton.InferInput(name, [1], kind)
+    tensor.set_data_from_numpy(values)
+    return tensor
+
+
+def _first(result: triton.InferResult, name: str) -> Any:
+    values = result.as_numpy(name)
+    if values is None:
+        raise ValueError(f"{name} is missing")
+    return values.reshape(-1)[0]

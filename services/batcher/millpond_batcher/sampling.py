@@ -1,0 +1,33 @@
+"""A request's parameters as the engine takes them: vLLM's SamplingParams, as JSON. Pure."""
+
+from __future__ import annotations
+
+import json
+
+from millpond.v1 import request_pb2
+from millpond_core.validate import estimated_tokens
+
+DEFAULT_MAX_TOKENS = 128
+
+
+def max_tokens(request: request_pb2.Request, context_tokens: int) -> int:
+    """Of the answer: as many as the request names, else 128, or what the model's context has left.
+
+    What the request names is left as it is: the engine refuses what is too large, which is better than an answer that
+    nobody asked for.
+    """
+    if request.params.HasField("max_tokens"):
+        return request.params.max_tokens
+    # Half of the estimate is fewer tokens than real text has: what fits is never cut.
+    return min(DEFAULT_MAX_TOKENS, max(context_tokens - estimated_tokens(request) // 2, 1))
+
+
+def sampling(request: request_pb2.Request, context_tokens: int) -> str:
+    """The parameters that the request names, and two that every call has: max_tokens and temperature.
+
+    temperature: 0 where the request names none, so that the same request has the same answer, which can be kept.
+    """
+    named = {field.name: value for field, value in request.params.ListFields()}
+    if "stop" in named:
+        named["stop"] = list(request.params.stop)
+    return json.dumps({"temperature": 0, **named, "max_tokens": max_tokens(request, context_tokens)})
