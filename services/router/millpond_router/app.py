@@ -1,0 +1,250 @@
+"""The router's shell: Faust reads the requests; what becomes of each record is on ai.routed or ai.deadletter before the
+record counts as read. There is no other way to acknowledge one (at_least_once.py).
+
+    take a batch ─▶ accept, embed, decide (routing.py) ─▶ send, and wait for the broker ─▶ acknowledge, in order
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NoReturn, cast
+
+import faust
+from faust.types import EventT
+from yarl import URL
+
+from millpond_core import metrics, topics
+from millpond_core.embedder import Embedder
+from millpond_core.processor import Headers, Outgoing, Partition, Record
+from millpond_core.service import Runtime
+from millpond_core.settings import Settings
+from millpond_core.topic_admin import await_topics
+from millpond_core.topics import TOPICS, Topic
+from millpond_router import rules as rule_files
+from millpond_router.accept import Terms
+from millpond_router.at_least_once import App, Consumer
+from millpond_router.decide import model_names, policy_of
+from millpond_router.embedding_window import EmbeddingWindow
+from millpond_router.embeddings import Embeddings
+from millpond_router.kafka_client import Client, NoCounterpart, client_of
+from millpond_router.language import LanguageDetector
+from millpond_router.routing import SERVICE, Routing
+from millpond_router.rules import RulesError
+from millpond_router.settings import RouterSettings
+
+logger = logging.getLogger(__name__)
+
+WITHIN_S = 0.01
+"""How long a batch fills: what a lone request waits at most, and how often an idle router looks up."""
+
+SESSION_S = 6.0
+"""Until the partitions of a replica that died go to another: the least that brokers allow by default. A replica that
+comes back under its own number has them at once: members are static."""
+
+COMMIT_S = 1.0
+"""Between two commits: what a router that was killed does again at most."""
+
+LARGEST_RECORD = 5 << 20
+"""Bytes: what ai.requests lets through, and the headers that a dead letter adds."""
+
+BUFFERED = 256
+"""Records that Faust holds beyond those that were taken."""
+
+STOP_S = 5.0
+"""What Faust has to leave its group; it can hang. Everything is acknowledged and committed before."""
+
+CHATTY = ("faust", "mode", "aiokafka", App.__module__)
+"""Loggers that tell of every part of Faust that starts or stops."""
+
+
+class FaustFailed(Exception):
+    """Faust gave up, on a Kafka that was away for too long for example. Nothing is lost: the next process goes on."""
+
+
+async def serve(settings: RouterSettings, runtime: Runtime) -> None:
+    """Route until told to stop. Raises FaustFailed."""
+    policy = policy_of(settings)
+    try:
+        rules = rule_files.load(settings.router.rules or rule_files.SHIPPED, policy.targets)
+        client = client_of({name: value.get_secret_value() for name, value in settings.kafka.items()})
+    except RulesError as failure:
+        _refuse_to_start(failure.lines)
+    except NoCounterpart as failure:
+        _refuse_to_start([str(failure)])
+    if client.unused:
+        logger.warning("settings of kafka that the router's client has not", extra={"unused": client.unused})
+    if settings.log_level == "info":
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
+    runtime.ready("kafka", False, "not assigned yet")
+    loading = asyncio.create_task(asyncio.to_thread(LanguageDetector))
+    reads = _reads(settings)
+    writes = [topic for topic in TOPICS if SERVICE in topic.writers]
+    ids = await runtime.unless_stopping(await_topics(settings, [*reads, *writes], runtime.ready))
+    embedder = Embedder(settings.triton, settings.router.embed_timeout_s)
+    routing = Routing(
+        terms=Terms(settings.limits, settings.router.max_request_bytes, model_names(policy), settings.tiers),
+        policy=policy,
+        rules=rules,
+        language=await loading,
+        embeddings=Embeddings(embedder, EmbeddingWindow(settings.router.embed_timeout_s)),
+        topic_ids=ids,
+        tenants=settings.tenants_by_topic,
+        clock=runtime.clock,
+        tracing=runtime.tracing,
+    )
+    examples = asyncio.create_task(routing.keep_examples())
+    try:
+        await Intake(settings, client, [topic.name for topic in reads], routing, runtime).run()
+    finally:
+        examples.cancel()
+        await embedder.close()
+
+
+class Intake:
+    """Faust, from the assignment of partitions to the acknowledgement of every record."""
+
+    def __init__(
+        self, settings: RouterSettings, client: Client, reads: Sequence[str], routing: Routing, runtime: Runtime
+    ) -> None:
+        self._settings = settings
+        self._routing = routing
+        self._runtime = runtime
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._room = asyncio.Semaphore(settings.router.batches_in_flight)
+        self._batches: list[asyncio.Task[None]] = []
+        """In the order of taking; each acknowledges after the one before it."""
+        self._app = _faust_app(settings, client)
+        self._app.on_rebalance_complete.connect(self._assigned, weak=False)
+        channel = self._app.topic(*reads, key_serializer="raw", value_serializer="raw", allow_empty=True)
+        self._app.agent(channel, name=SERVICE)(self._take)
+
+    async def run(self) -> None:
+        stopping = asyncio.create_task(self._runtime.stopping.wait())
+        faust_ended = asyncio.create_task(self._run_faust())
+        try:
+            await asyncio.wait((stopping, faust_ended, self._failed), return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                await self._failed
+            if faust_ended.done():
+                await faust_ended
+            await self._drain()
+        finally:
+            stopping.cancel()
+            await self._stop_faust()
+            faust_ended.cancel()
+
+    # While it runs
+
+    async def _run_faust(self) -> NoReturn:
+        await self._app.start()
+        await self._app.wait_until_stopped()
+        raise FaustFailed from self._app.crash_reason
+
+    async def _assigned(self, *_: object, **__: object) -> None:
+        # The first send waits for the topics' partitions; the first request shall not.
+        producer = cast(Any, self._app.producer)._producer
+        for topic in (topics.ROUTED, topics.DEADLETTER):
+            await producer.partitions_for(topic)
+        logger.info("assigned", extra={"partitions": sorted(map(tuple, self._app.consumer.assignment()))})
+        self._runtime.ready("kafka", True)
+
+    async def _take(self, stream: faust.StreamT[bytes]) -> None:
+        events: Sequence[EventT[bytes]]
+        async for events in cast(Any, stream).noack_take(self._settings.router.batch, within=WITHIN_S):
+            await self._room.acquire()
+            if self._runtime.stopping.is_set():
+                # What is taken from here on is not acknowledged: it is the next process's.
+                await asyncio.Event().wait()
+            before = self._batches[-1] if self._batches else None
+            batch = asyncio.create_task(self._work(events, before))
+            self._batches.append(batch)
+            batch.add_done_callback(self._worked)
+
+    async def _work(self, events: Sequence[EventT[bytes]], before: Awaitable[None] | None) -> None:
+        """Records from taken to acknowledged. Acknowledges nothing where anything fails, here or before."""
+        outgoing = await self._routing.route([_record_of(event) for event in events])
+        sends = [await self._send(each) for each in outgoing]
+        for sent in sends:
+            await sent
+        if before is not None:
+            await before
+        consumer = cast(Consumer, self._app.consumer)
+        for event in events:
+            consumer.sent(event.message)
+            metrics.RECORDS_FINISHED.labels(event.message.topic, SERVICE).inc()
+
+    async def _send(self, outgoing: Outgoing) -> Awaitable[object]:
+        headers = list(outgoing.headers)
+        return await self._app.producer.send(outgoing.topic, outgoing.key, outgoing.value, None, None, headers)
+
+    def _worked(self, batch: asyncio.Task[None]) -> None:
+        self._batches.remove(batch)
+        self._room.release()
+        failure = None if batch.cancelled() else batch.exception()
+        if failure is not None and not self._failed.done():
+            self._failed.set_exception(failure)
+
+    # When it is to stop
+
+    async def _drain(self) -> None:
+        """Finish what is taken, and commit. What is not done in time is not acknowledged."""
+        if self._batches:
+            await asyncio.wait(tuple(self._batches), timeout=self._settings.drain_s)
+        for batch in self._batches:
+            batch.cancel()
+        await self._app.consumer.commit()
+
+    async def _stop_faust(self) -> None:
+        try:
+            await asyncio.wait_for(self._app.stop(), STOP_S)
+        except TimeoutError:
+            logger.warning("Faust did not stop in %s s: it is left behind", STOP_S)
+
+
+def _faust_app(settings: RouterSettings, client: Client) -> App:
+    name = f"millpond-{SERVICE}"
+    return App(
+        name,
+        broker=[URL(f"kafka://{address.strip()}") for address in settings.kafka_bootstrap.split(",")],
+        broker_credentials=client.credentials,
+        store="memory://",
+        consumer_group_instance_id=f"{name}-{settings.replica}",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=LARGEST_RECORD,
+        producer_max_request_size=LARGEST_RECORD,
+        stream_buffer_maxsize=BUFFERED,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        web_enabled=False,
+        **cast(
+            Any, {"broker_session_timeout": SESSION_S, "broker_heartbeat_interval": SESSION_S / 6, **client.settings}
+        ),
+        broker_commit_interval=COMMIT_S,
+    )
+
+
+def _reads(settings: Settings) -> list[Topic]:
+    """The topics of requests: ai.requests, and those that are bound to a tenant, which are to be like it."""
+    (requests,) = (topic for topic in TOPICS if SERVICE in topic.readers)
+    return [requests, *(replace(requests, name=name) for name in settings.tenants_by_topic if name != requests.name)]
+
+
+def _record_of(event: EventT[bytes]) -> Record:
+    message = event.message
+    # A header's value may be none at all; it goes to the dead letters as it came.
+    headers = cast(Headers, tuple(message.headers or ()))
+    partition = Partition(message.topic, message.partition)
+    timestamp_ms = round(message.timestamp * 1000)
+    return Record(partition, message.offset, timestamp_ms, message.key, message.value, headers)
+
+
+def _refuse_to_start(lines: Iterable[str]) -> NoReturn:
+    for line in lines:
+        print(f"millpond-{SERVICE}: {line}", file=sys.stderr)
+    raise SystemExit(2)

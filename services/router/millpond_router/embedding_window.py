@@ -1,0 +1,58 @@
+"""How much the embedder is asked at the same time. Pure: the clock is given.
+
+Every call has the same 250 ms, so the embedder is to hold no more rows than it does in that time: some ten on a CPU
+that a language model shares, hundreds on a GPU. What is not asked yet waits, as more does in Kafka.
+"""
+
+from __future__ import annotations
+
+SMALLEST = 8
+"""Rows. An embedder that cannot do these in time is away."""
+
+LARGEST = 512
+"""Rows: more in flight make no batch fuller."""
+
+STEP = 8
+"""Rows that the window grows by when all that is in it was answered early."""
+
+EARLY, LATE = 1 / 3, 2 / 3
+"""Shares of the time that a call has: the window grows before the first and shrinks after the second, so that hardly
+any call runs out of time (as TCP Vegas finds its window, by delay, before anything is lost)."""
+
+PAUSE_S = 1.0
+"""How long an embedder that is away is not asked: requests then go on without waiting for it."""
+
+
+class EmbeddingWindow:
+    """rows: how many may be in flight. timeout_s: what each call has."""
+
+    def __init__(self, timeout_s: float, rows: float = 4 * SMALLEST) -> None:
+        self.rows = rows
+        self._timeout_s = timeout_s
+        self._in_flight = 0
+        self._closed_until = 0.0
+
+    def closed(self, now: float) -> bool:
+        return now < self._closed_until
+
+    def room(self, rows: int) -> bool:
+        """Whether so many more may be asked. What is larger than the window goes alone."""
+        return self._in_flight == 0 or self._in_flight + rows <= self.rows
+
+    def asked(self, rows: int) -> None:
+        self._in_flight += rows
+
+    def answered(self, rows: int, took_s: float) -> None:
+        self._in_flight -= rows
+        change = STEP * rows / self.rows
+        if took_s < EARLY * self._timeout_s:
+            self.rows = min(LARGEST, self.rows + change)
+        elif took_s > LATE * self._timeout_s:
+            self.rows = max(SMALLEST, self.rows - change)
+
+    def failed(self, rows: int, now: float) -> None:
+        """No answer, or none in time."""
+        self._in_flight -= rows
+        if self.rows <= SMALLEST:
+            self._closed_until = now + PAUSE_S
+        self.rows = max(SMALLEST, self.rows / 2)

@@ -1,0 +1,64 @@
+"""What the router looks at of a request. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from millpond.v1 import envelope_pb2, request_pb2
+from millpond_core.embedding import prompt_text, unpack
+from millpond_core.validate import Limits, estimated_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """One request, as rules and classifiers see it.
+
+    text: the last message of the user. characters, tokens: of all messages; tokens are estimated.
+    language: ISO 639, "" where it is not clear. model, tier: as asked; "" or "auto", and 0, leave it to the router.
+    deadline_s: as asked, in seconds since 1970. vector: of the text, of L2 norm 1, made by the embedder `version`;
+    None where the embedder did not answer.
+    """
+
+    tenant: str
+    metadata: Mapping[str, str]
+    text: str
+    characters: int
+    tokens: int
+    max_tokens: int
+    messages: int
+    language: str = ""
+    model: str = ""
+    tier: request_pb2.Tier = request_pb2.TIER_UNSPECIFIED
+    deadline_s: float | None = None
+    vector: NDArray[np.float32] | None = None
+    version: str = ""
+
+
+def features_of(
+    request: request_pb2.Request,
+    tier: request_pb2.Tier,
+    limits: Limits,
+    language: str,
+    embedding: envelope_pb2.Embedding | None,
+) -> Features:
+    """tier: as asked, before it was filled in."""
+    params = request.params
+    return Features(
+        tenant=request.tenant,
+        metadata=request.metadata,
+        text=prompt_text(request),
+        characters=sum(len(message.content) for message in request.messages),
+        tokens=estimated_tokens(request),
+        max_tokens=params.max_tokens if params.HasField("max_tokens") else limits.default_max_tokens,
+        messages=len(request.messages),
+        language=language,
+        model=request.model,
+        tier=tier,
+        deadline_s=request.deadline.ToNanoseconds() / 1e9 if request.HasField("deadline") else None,
+        vector=None if embedding is None else unpack(embedding),
+        version="" if embedding is None else embedding.version,
+    )

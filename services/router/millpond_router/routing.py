@@ -1,0 +1,156 @@
+"""What becomes of a batch of records: for each, one record for ai.routed or ai.deadletter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from opentelemetry.trace import Span
+
+from millpond.v1 import envelope_pb2
+from millpond_core import metrics, telemetry, topics
+from millpond_core.clock import Clock
+from millpond_core.dead_letter import dead_letter
+from millpond_core.embedding import prompt_text
+from millpond_core.envelope import TIER_WORDS, routed_record
+from millpond_core.errors import Malformed, Refused
+from millpond_core.processor import Outgoing, Record
+from millpond_core.stage import ROUTE_WORDS
+from millpond_core.telemetry import Tracing
+from millpond_router.accept import Accepted, Terms, accept, refuse
+from millpond_router.decide import Policy, decide
+from millpond_router.embeddings import Embeddings
+from millpond_router.features import features_of
+from millpond_router.language import LanguageDetector
+from millpond_router.rules import Rules
+
+SERVICE = "router"
+
+EXAMPLES_RETRY_S = 5.0
+"""Between two tries to embed the rules' examples while the embedder is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One record in the router's hands. span: its `process` span."""
+
+    record: Record
+    span: Span
+    taken: Accepted | Outgoing
+
+
+class Routing:
+    """topic_ids: Kafka's own, by name. tenants: those that topics are bound to."""
+
+    def __init__(
+        self,
+        *,
+        terms: Terms,
+        policy: Policy,
+        rules: Rules,
+        language: LanguageDetector,
+        embeddings: Embeddings,
+        topic_ids: Mapping[str, str],
+        tenants: Mapping[str, str],
+        clock: Clock,
+        tracing: Tracing,
+    ) -> None:
+        self._terms = terms
+        self._policy = policy
+        self._rules = rules
+        self._language = language
+        self._embeddings = embeddings
+        self._topic_ids = topic_ids
+        self._tenants = tenants
+        self._clock = clock
+        self._tracing = tracing
+        self._examples_wanted = asyncio.Event()
+        self._examples_wanted.set()
+
+    async def route(self, records: Sequence[Record]) -> list[Outgoing]:
+        """One record for each, in their order."""
+        taken_at = self._clock.now()
+        items = [self._take(record, taken_at) for record in records]
+        open_ones = [each.taken for each in items if isinstance(each.taken, Accepted) and not each.taken.refused]
+        found = iter(await self._embeddings.of([prompt_text(each.routed.request) for each in open_ones]))
+        outgoing: list[Outgoing] = []
+        for item in items:
+            match item.taken:
+                case Outgoing():
+                    item.span.end()
+                    outgoing.append(item.taken)
+                case Accepted() as accepted:
+                    if not accepted.refused:
+                        self._decide(accepted, next(found))
+                    outgoing.append(self._envelope(item.span, accepted, taken_at))
+        return outgoing
+
+    async def keep_examples(self) -> None:
+        """Keep the rules' examples embedded by the embedder that embeds the requests. Never returns."""
+        while self._rules.sentences:
+            await self._examples_wanted.wait()
+            embeddings = [each for each in await self._embeddings.of(self._rules.sentences) if each is not None]
+            if len(embeddings) == len(self._rules.sentences) and len({each.version for each in embeddings}) == 1:
+                self._rules = self._rules.with_examples(embeddings)
+                self._examples_wanted.clear()
+            else:
+                await asyncio.sleep(EXAMPLES_RETRY_S)
+
+    def _take(self, record: Record, now: float) -> Item:
+        topic, number = record.partition
+        received = self._tracing.received(topic, record.headers, partition=number, offset=record.offset)
+        span = self._tracing.process(topic, received)
+        metrics.RECORDS_TAKEN.labels(topic, SERVICE).inc()
+        try:
+            tenant = self._tenants.get(topic)
+            return Item(record, span, accept(record, self._terms, self._topic_ids[topic], tenant, now))
+        except Malformed as failure:
+            if span.is_recording():
+                span.set_attribute(telemetry.ERROR_TYPE, failure.code)
+            return Item(record, span, dead_letter(record, SERVICE, failure.code, str(failure)))
+
+    def _decide(self, accepted: Accepted, embedding: envelope_pb2.Embedding | None) -> None:
+        routed = accepted.routed
+        request = routed.request
+        if embedding is not None:
+            routed.embedding.CopyFrom(embedding)
+            if embedding.version != self._rules.examples.version:
+                self._examples_wanted.set()
+        open_model = request.model == "auto" and self._rules.asks_for_language
+        language = self._language.language_of(prompt_text(request)) if open_model else ""
+        features = features_of(request, accepted.tier, self._terms.limits, language, embedding)
+        try:
+            decision = decide(features, self._rules, self._policy, routed.accepted_at.ToNanoseconds() / 1e9)
+        except Refused as failure:
+            refuse(accepted, failure, self._terms)
+        else:
+            routed.decision.CopyFrom(decision)
+            metrics.DECISIONS.labels(ROUTE_WORDS[decision.route], decision.reasons[0].code).inc()
+
+    def _envelope(self, span: Span, accepted: Accepted, taken_at: float) -> Outgoing:
+        routed = accepted.routed
+        routed.timings_ms[SERVICE] = round((self._clock.now() - taken_at) * 1000, 1)
+        if span.is_recording():
+            _describe(span, routed)
+        outgoing = routed_record(topics.ROUTED, routed, span, accepted.body)
+        span.end()
+        return outgoing
+
+
+def _describe(span: Span, routed: envelope_pb2.Routed) -> None:
+    request, decision = routed.request, routed.decision
+    span.set_attribute(telemetry.REQUEST_ID, request.id)
+    span.set_attribute(telemetry.TENANT, request.tenant)
+    span.set_attribute(telemetry.TIER, TIER_WORDS[decision.tier])
+    span.set_attribute(telemetry.DEADLINE, decision.deadline.ToJsonString())
+    if routed.replay:
+        span.set_attribute(telemetry.REPLAY, routed.replay)
+    if routed.HasField("reject"):
+        span.set_attribute(telemetry.ERROR_TYPE, routed.reject.code)
+        return
+    span.set_attribute(telemetry.ROUTE, ROUTE_WORDS[decision.route])
+    span.set_attribute(telemetry.REQUEST_MODEL, decision.model)
+    span.set_attribute(telemetry.REASONS, [reason.code for reason in decision.reasons])
+    if routed.HasField("embedding"):
+        span.set_attribute(telemetry.EMBEDDER_VERSION, routed.embedding.version)
