@@ -156,8 +156,8 @@ def test_a_failed_command_keeps_its_last_words() -> None:
 
 
 def test_a_command_that_is_not_there_is_said_so() -> None:
-    with pytest.raises(SetupError, match="could not start /no/such: No such file"):
-        Commands().run(["/no/such"])
+    finished = Commands().run(["/no/such"])
+    assert (finished.code, finished.last_line) == (1, "/no/such: No such file or directory")
 
 
 def test_ending_ends_what_runs_and_lets_nothing_begin() -> None:
@@ -261,7 +261,7 @@ def test_a_python_that_is_too_old_gets_one_line() -> None:
     script = (REPOSITORY / "millpond").read_text()
     # What an old Python must be able to read at all: no syntax that came with a later one.
     compile(script, "millpond", "exec")
-    without_any = script.replace("OLDEST, NEWEST = (3, 11), (3, 13)", "OLDEST, NEWEST = (3, 98), (3, 99)")
+    without_any = script.replace("OLDEST, NEWEST = (3, 11), (3, 12)", "OLDEST, NEWEST = (3, 98), (3, 99)")
     finished = subprocess.run(
         [sys.executable, "-c", without_any.replace("os.path.realpath(__file__)", "'.'")],
         capture_output=True,

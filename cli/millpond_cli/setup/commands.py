@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from millpond_cli.setup.errors import SetupError
+from millpond_cli.setup.leash import leashed
 
 TAIL_LINES = 15
 """Of a failed program's output that is shown."""
@@ -51,24 +52,24 @@ class Commands:
         environment: Mapping[str, str] | None = None,
         each_line: Callable[[str], None] | None = None,
     ) -> Finished:
-        """Run it to its end, whatever its code. Raises SetupError where it can't be started, or was ended by `end`."""
+        """Run it to its end, whatever its code. Raises SetupError where `end` ended it, or came before.
+
+        It dies with the thread that calls this; one that is not there ends with code 1 and says so.
+        """
         with self._lock:
             if self._are_over:
                 raise SetupError("interrupted")
-            try:
-                process = subprocess.Popen(
-                    command,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    errors="replace",
-                    # A group of its own, so that what it starts ends with it.
-                    start_new_session=True,
-                )
-            except OSError as failure:
-                raise SetupError(f"could not start {command[0]}: {failure.strerror}") from None
+            process = subprocess.Popen(
+                [*leashed(), *command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                # A group of its own, so that what it starts ends with it.
+                start_new_session=True,
+            )
             self._running.add(process)
         lines: list[str] = []
         assert process.stdout is not None

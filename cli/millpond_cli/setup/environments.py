@@ -25,6 +25,9 @@ STAMP = "millpond.stamp"
 UNFINISHED = "millpond.unfinished"
 """Stands in an environment while packages are written into it. One that has it is not trusted: it is made anew."""
 
+CAREFULLY = ("--require-hashes", "--only-binary", ":all:")
+"""Only what was pinned, and nothing compiled: on a machine that a package has no wheel for, say so at once."""
+
 PACKAGE_FOLDERS = (
     *("core", "proto/python", "cli"),
     *("services/router", "services/cache", "services/batcher", "services/frontier"),
@@ -118,7 +121,7 @@ def _with_uv(environment: Environment, commands: Commands, say: Say) -> Path | N
     """uv inside the environment, or None where it can't be had: pip does the same, more slowly."""
     uv = environment.folder / "bin" / "uv"
     pip = [str(environment.python), "-m", "pip", "install", "--disable-pip-version-check", "--no-deps"]
-    finished = commands.run([*pip, "--require-hashes", "--requirement", str(UV_REQUIREMENTS)])
+    finished = commands.run([*pip, *CAREFULLY, "--requirement", str(UV_REQUIREMENTS)])
     if finished.code == 0 and uv.exists():
         return uv
     say("uv could not be installed: using pip, which takes longer")
@@ -131,12 +134,12 @@ def _install(environment: Environment, uv: Path | None, commands: Commands, say:
     if uv is not None:
         configured = commands.run([python, "-m", "pip", "config", "list"])
         settings = uv_settings(configured.output if configured.code == 0 else "", os.environ)
-        finished = commands.run([str(uv), "pip", "sync", "--require-hashes", "--python", python, *lists], settings)
+        finished = commands.run([str(uv), "pip", "sync", *CAREFULLY, "--python", python, *lists], settings)
         if finished.code == 0:
             return
         say(f"uv failed ({finished.last_line}): using pip, which takes longer")
     # The lists are complete, so that nothing is to be resolved; some leave out what a package asks for on purpose.
-    pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", *CAREFULLY]
     finished = commands.run([*pip, *(part for path in lists for part in ("--requirement", path))])
     if finished.code != 0:
         raise SetupError(f"could not install into {environment.folder}:\n{finished.tail}")
