@@ -208,8 +208,11 @@ class Intake:
 
 def _faust_app(settings: RouterSettings, client: Client) -> App:
     name = f"millpond-{SERVICE}"
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
     return App(
         name,
+        # It is made at every start; by default in the working directory, which is read-only in a container.
+        datadir=settings.state_dir / "faust",
         broker=[URL(f"kafka://{address.strip()}") for address in settings.kafka_bootstrap.split(",")],
         broker_credentials=client.credentials,
         store="memory://",
