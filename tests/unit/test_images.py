@@ -100,11 +100,25 @@ def test_no_image_runs_as_root_or_is_built_on_a_moving_tag(path: Path) -> None:
 def test_a_services_image_holds_itself_and_core_alone(service: str) -> None:
     path = SERVICE_DOCKERFILES[service]
     everything = [source for stage in stages(path).values() for source in sources(stage)]
-    parts = {"core", "proto/python", "requirements", f"services/{service}"}
+    parts = {"core", "proto/python", "requirements/workspace.txt", f"services/{service}"}
     strangers = [source for source in everything if not any((source + "/").startswith(f"{part}/") for part in parts)]
     assert strangers == []
     assert {"core", "proto/python", f"services/{service}"} <= {p for p in parts for s in everything if s.startswith(p)}
-    assert "requirements/workspace.txt" in everything, "its libraries are the workspace's, by hash"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_services_libraries_are_the_workspaces_by_hash(service: str) -> None:
+    final = list(stages(SERVICE_DOCKERFILES[service]).values())[-1]
+    installs = [rest for rest in said(final, "RUN") if "pip install" in rest and "--no-deps" not in rest]
+    assert installs
+    assert all("--require-hashes" in rest for rest in installs)
+    (lock,) = (source for source in sources(final) if source.endswith(".txt"))
+    assert pins(REPOSITORY / lock) <= pins(REPOSITORY / "requirements" / "workspace.txt")
+
+
+def pins(path: Path) -> set[str]:
+    """ "name==version" of every library of a requirements file."""
+    return set(re.findall(r"^[\w.\[\]-]+==[^\s;]+", path.read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -117,6 +131,13 @@ def test_a_services_image_starts_it_and_asks_for_its_health(service: str) -> Non
     assert "/healthz" in check
     project = tomllib.loads((REPOSITORY / "services" / service / "pyproject.toml").read_text())["project"]
     assert project["name"] == f"millpond-{service}"
+
+
+def test_the_cache_may_write_to_the_folder_that_its_volume_is_mounted_on() -> None:
+    """A new volume of compose's belongs to whom the image's folder belongs to."""
+    final = list(stages(SERVICE_DOCKERFILES["cache"]).values())[-1]
+    folder = compose()["services"]["cache"]["environment"]["MILLPOND_STATE_DIR"]
+    assert any(folder in rest and re.search("chown|--owner", rest) for rest in said(final, "RUN"))
 
 
 def test_the_services_images_are_built_on_the_same_python() -> None:

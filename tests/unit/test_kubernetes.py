@@ -238,6 +238,8 @@ def test_every_variable_of_a_service_is_a_setting_of_it(
     assert [name for name in ours_only if not is_setting(name, service, settings)] == []
     assert (settings.http_host, settings.http_port) == ("0.0.0.0", LISTENS[service]["http"])
     assert pod["spec"]["terminationGracePeriodSeconds"] > settings.drain_s + GRACE_S
+    mounts = {Path(each["mountPath"]) for each in container_of(pod)["volumeMounts"] if not each.get("readOnly", False)}
+    assert mounts & {settings.state_dir, *settings.state_dir.parents}, "it could not write its state"
     host = HOSTS["triton"][service]
     assert settings.triton == f"{host}:{LISTENS['triton']['grpc']}"
 
@@ -247,10 +249,9 @@ def test_a_service_is_told_here_what_compose_tells_it(rendered: Rendered, servic
     objects = rendered("dev")
     here = set(environment_of(objects, pods(objects)[service]))
     there = {name for name in compose()["services"][service]["environment"] if name.startswith(PREFIX)}
-    # Compose has them in a file, which the dev overlay does without; only the cache has state, and only it a folder.
+    # Compose has these in a file, which the dev overlay does without.
     assert here - there == {"MILLPOND_PARTITIONS", "MILLPOND_REPLICATION"}
-    assert there - here <= {FILE_VARIABLE, "MILLPOND_STATE_DIR"}
-    assert ("MILLPOND_STATE_DIR" in here) == (service == "cache")
+    assert there - here == {FILE_VARIABLE}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
