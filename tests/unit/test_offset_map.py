@@ -21,7 +21,9 @@ def offsets_of(gaps: list[int]) -> list[int]:
 
 @given(GAPS, st.data())
 @settings(max_examples=300)
-def test_a_crash_at_any_moment_repeats_what_was_not_finished_and_nothing_else(gaps: list[int], data: st.DataObject) -> None:
+def test_a_crash_at_any_moment_repeats_what_was_not_finished_and_nothing_else(
+    gaps: list[int], data: st.DataObject
+) -> None:
     """Three lives: each takes some records, finishes some, commits and dies. Every record is finished once."""
     offsets = offsets_of(gaps)
     finished: set[int] = set()
