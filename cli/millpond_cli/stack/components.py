@@ -64,6 +64,8 @@ MILVUS = Component(
     ports={"grpc": 50, "metrics": 51, **{"inner" if n == 0 else f"inner{n}": 52 + n for n in range(10)}},
     ready=Answers("metrics", "/healthz"),
     ready_s=120,
+    # Told to stop, its parts sometimes wait for each other without end; what was written is in its log by then.
+    stop_s=3,
 )
 
 TRITON = Component(
