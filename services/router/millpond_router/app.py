@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, cast
@@ -176,7 +177,8 @@ class Intake:
         consumer = cast(Consumer, self._app.consumer)
         for event in events:
             consumer.sent(event.message)
-            metrics.RECORDS_FINISHED.labels(event.message.topic, SERVICE).inc()
+        for topic, count in Counter(event.message.topic for event in events).items():
+            metrics.RECORDS_FINISHED.labels(topic, SERVICE).inc(count)
 
     async def _send(self, outgoing: Outgoing) -> Awaitable[object]:
         headers = list(outgoing.headers)
@@ -208,11 +210,8 @@ class Intake:
 
 def _faust_app(settings: RouterSettings, client: Client) -> App:
     name = f"millpond-{SERVICE}"
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
     return App(
         name,
-        # It is made at every start; by default in the working directory, which is read-only in a container.
-        datadir=settings.state_dir / "faust",
         broker=[URL(f"kafka://{address.strip()}") for address in settings.kafka_bootstrap.split(",")],
         broker_credentials=client.credentials,
         store="memory://",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,12 +13,17 @@ from millpond.v1 import envelope_pb2, request_pb2
 from millpond_core.embedding import prompt_text, unpack
 from millpond_core.validate import Limits, estimated_tokens
 
+SEARCHED_CHARACTERS = 8_000
+"""How far into a text words are looked for: what it is about is said by then."""
+
+_WORD = re.compile(r"[\w+#]+")
+
 
 @dataclass(frozen=True, slots=True)
 class Features:
     """One request, as rules and classifiers see it.
 
-    text: the last message of the user. characters, tokens: of all messages; tokens are estimated.
+    words: the last message of the user, as `words_of` has it. characters, tokens: of all messages; tokens as estimated.
     language: ISO 639, "" where it is not clear. model, tier: as asked; "" or "auto", and 0, leave it to the router.
     deadline_s: as asked, in seconds since 1970. vector: of the text, of L2 norm 1, made by the embedder `version`;
     None where the embedder did not answer.
@@ -25,7 +31,7 @@ class Features:
 
     tenant: str
     metadata: Mapping[str, str]
-    text: str
+    words: str
     characters: int
     tokens: int
     max_tokens: int
@@ -50,7 +56,7 @@ def features_of(
     return Features(
         tenant=request.tenant,
         metadata=request.metadata,
-        text=prompt_text(request),
+        words=words_of(prompt_text(request)),
         characters=sum(len(message.content) for message in request.messages),
         tokens=estimated_tokens(request),
         max_tokens=params.max_tokens if params.HasField("max_tokens") else limits.default_max_tokens,
@@ -62,3 +68,11 @@ def features_of(
         vector=None if embedding is None else unpack(embedding),
         version="" if embedding is None else embedding.version,
     )
+
+
+def words_of(text: str) -> str:
+    """Its words in lower case, a blank before and after each: " how does c++ work ".
+
+    A phrase is then found as fast as text can be searched, and only as whole words.
+    """
+    return f" {' '.join(_WORD.findall(text[:SEARCHED_CHARACTERS].lower()))} "

@@ -17,6 +17,14 @@ LANGUAGES = (
 )
 """What it may be. Of all 130 that are known, small ones are often taken for English and English for them."""
 
+ENGLISH_WORDS = frozenset(
+    {
+        *("the", "of", "and", "what", "how", "which", "with", "that", "this", "from", "are", "why", "does", "should"),
+        *("where", "their", "your", "you", "have", "would", "because"),
+    }
+)
+"""Words that English has in most sentences, and others hardly: two of them spare the 0.1 ms."""
+
 
 class LanguageDetector:
     """Loading takes a second and 100 MB for a moment."""
@@ -28,6 +36,8 @@ class LanguageDetector:
     def language_of(self, text: str) -> str:
         """ISO 639, or "" where it is not clear."""
         start = text[:LOOKED_AT_CHARACTERS]
+        if start.isascii() and len(ENGLISH_WORDS.intersection(start.lower().split())) >= 2:
+            return "en"
         if not start.strip():
             return ""
         language, probability = self._identifier.classify(start)

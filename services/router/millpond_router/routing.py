@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,6 +72,8 @@ class Routing:
     async def route(self, records: Sequence[Record]) -> list[Outgoing]:
         """One record for each, in their order."""
         taken_at = self._clock.now()
+        for topic, count in Counter(record.partition.topic for record in records).items():
+            metrics.RECORDS_TAKEN.labels(topic, SERVICE).inc(count)
         items = [self._take(record, taken_at) for record in records]
         open_ones = [each.taken for each in items if isinstance(each.taken, Accepted) and not each.taken.refused]
         found = iter(await self._embeddings.of([prompt_text(each.routed.request) for each in open_ones]))
@@ -101,7 +104,6 @@ class Routing:
         topic, number = record.partition
         received = self._tracing.received(topic, record.headers, partition=number, offset=record.offset)
         span = self._tracing.process(topic, received)
-        metrics.RECORDS_TAKEN.labels(topic, SERVICE).inc()
         try:
             tenant = self._tenants.get(topic)
             return Item(record, span, accept(record, self._terms, self._topic_ids[topic], tenant, now))

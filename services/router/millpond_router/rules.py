@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,12 +17,9 @@ from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core.embedding import unpack
 from millpond_core.settings import Section
 from millpond_router.decide import Choice
-from millpond_router.features import Features
+from millpond_router.features import Features, words_of
 
 SHIPPED = Path(__file__).with_name("rules.yaml")
-
-SEARCHED_CHARACTERS = 8_000
-"""How far into a text keywords are looked for: what it is about is said by then, and the search takes 1 ms at most."""
 
 TIERS = {
     "realtime": request_pb2.TIER_REALTIME,
@@ -97,6 +93,8 @@ class When(Section):
     def _says_something(self) -> When:
         if not self.model_fields_set:
             raise ValueError("must name at least one condition")
+        if empty := [keyword for keyword in self.keywords or () if not words_of(keyword).strip()]:
+            raise ValueError(f"keyword {empty[0]!r} has no letter or digit")
         if unknown := [tier for tier in self.tier or () if tier not in TIERS]:
             raise ValueError(f"tier {unknown[0]!r} is none of {', '.join(TIERS)}")
         return self
@@ -106,10 +104,9 @@ class When(Section):
         return frozenset(TIERS[tier] for tier in self.tier or ())
 
     @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """Whole words and phrases, in upper or lower case; a blank is any run of blanks."""
-        phrases = (r"\s+".join(map(re.escape, keyword.split())) for keyword in self.keywords or ())
-        return re.compile(rf"(?<!\w)(?:{'|'.join(phrases)})(?!\w)", re.IGNORECASE)
+    def phrases(self) -> tuple[str, ...]:
+        """The keywords, as they stand among a text's words."""
+        return tuple(words_of(keyword) for keyword in self.keywords or ())
 
 
 class Rule(Section):
@@ -235,10 +232,10 @@ def _holds(rule: Rule, features: Features, examples: Examples, reason: result_pb
     if not _names_hold(when, features, reason) or not _lengths_hold(when, features, reason):
         return False
     if when.keywords is not None:
-        found = when.pattern.search(features.text, 0, SEARCHED_CHARACTERS)
+        found = next((phrase for phrase in when.phrases if phrase in features.words), None)
         if found is None:
             return False
-        reason.detail = found[0].lower()
+        reason.detail = found.strip()
     if when.similar is not None:
         if features.vector is None or features.version != examples.version:
             return False
