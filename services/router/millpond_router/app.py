@@ -30,7 +30,7 @@ from millpond_router.accept import Terms
 from millpond_router.at_least_once import App, Consumer
 from millpond_router.decide import model_names, policy_of
 from millpond_router.embedding_window import EmbeddingWindow
-from millpond_router.embeddings import Embeddings
+from millpond_router.embeddings import WindowedEmbeddings
 from millpond_router.kafka_client import Client, NoCounterpart, client_of
 from millpond_router.language import LanguageDetector
 from millpond_router.routing import SERVICE, Routing
@@ -92,7 +92,7 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
         policy=policy,
         rules=rules,
         language=await loading,
-        embeddings=Embeddings(embedder, EmbeddingWindow(settings.router.embed_timeout_s)),
+        embeddings=WindowedEmbeddings(embedder, EmbeddingWindow(settings.router.embed_timeout_s)),
         topic_ids=ids,
         tenants=settings.tenants_by_topic,
         clock=runtime.clock,

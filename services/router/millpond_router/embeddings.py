@@ -22,7 +22,9 @@ REPORT_S = 10.0
 """Between two log lines that say that the embedder does not answer."""
 
 
-class Embeddings:
+class WindowedEmbeddings:
+    """From the embedder in Triton, as much at a time as it has time for."""
+
     def __init__(self, embedder: Embedder, window: EmbeddingWindow) -> None:
         self._embedder = embedder
         self._window = window

@@ -10,6 +10,9 @@ LOOKED_AT_CHARACTERS = 160
 SURE = 0.8
 """The probability below which a text says nothing of its language: names, numbers, code, two or three words."""
 
+SURE_OF_A_SCRIPT = 0.25
+"""The same for a text that is not in Latin letters: which of the languages of a script it is matters less."""
+
 LANGUAGES = (
     *("ar", "bg", "cs", "da", "de", "el", "en", "es", "et", "fa", "fi", "fr", "he", "hi", "hr", "hu", "id", "it"),
     *("ja", "ko", "lt", "lv", "ms", "nl", "no", "pl", "pt", "ro", "ru", "sk", "sl", "sr", "sv", "th", "tr", "uk"),
@@ -41,4 +44,6 @@ class LanguageDetector:
         if not start.strip():
             return ""
         language, probability = self._identifier.classify(start)
-        return language if probability >= SURE else ""
+        # In UTF-8, letters of other scripts have two or three bytes.
+        latin = len(start.encode()) < 1.5 * len(start)
+        return language if probability >= (SURE if latin else SURE_OF_A_SCRIPT) else ""

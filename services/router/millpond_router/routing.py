@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from opentelemetry.trace import Span
 
@@ -21,7 +22,6 @@ from millpond_core.stage import ROUTE_WORDS
 from millpond_core.telemetry import Tracing
 from millpond_router.accept import Accepted, Terms, accept, refuse
 from millpond_router.decide import Policy, decide
-from millpond_router.embeddings import Embeddings
 from millpond_router.features import features_of
 from millpond_router.language import LanguageDetector
 from millpond_router.rules import Rules
@@ -30,6 +30,12 @@ SERVICE = "router"
 
 EXAMPLES_RETRY_S = 5.0
 """Between two tries to embed the rules' examples while the embedder is away."""
+
+
+class Embeddings(Protocol):
+    async def of(self, texts: Sequence[str]) -> Sequence[envelope_pb2.Embedding | None]:
+        """One per text, in their order; None where the embedder has no time for it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,12 +185,15 @@ def parse(content: Any, models: Collection[str], file: str) -> Rules:
     """As `load`, of what YAML made of the file."""
     if not isinstance(content, dict) or content.keys() - {"default", "rules"} or "default" not in content:
         raise RulesError([f"{file}: must be a map with `default`, a model, and `rules`, a list"])
-    given = content.get("rules") or []
+    given = content.get("rules")
+    if given is None:
+        given = []
     if not isinstance(given, list):
         raise RulesError([f"{file}: rules: must be a list"])
     lines: list[str] = []
-    if content["default"] not in models:
-        lines.append(f"{file}: default: {content['default']!r} is none of {', '.join(sorted(models))}")
+    default = content["default"]
+    if not isinstance(default, str) or default not in models:
+        lines.append(f"{file}: default: {default!r} is none of {', '.join(sorted(models))}")
     rules: list[Rule] = []
     for number, each in enumerate(given, 1):
         name = each.get("name") if isinstance(each, dict) else None
@@ -207,7 +210,7 @@ def parse(content: Any, models: Collection[str], file: str) -> Rules:
         rules.append(rule)
     if lines:
         raise RulesError(lines)
-    return Rules(tuple(rules), content["default"])
+    return Rules(tuple(rules), default)
 
 
 def _what(error: Any) -> str:

@@ -1,0 +1,184 @@
+"""The laws of a decision: any valid request gets one, the same one each time, with reasons, and as the request says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond_core.embedding import pack
+from millpond_core.errors import Code, Refused
+from millpond_core.settings import ModelSettings, PriceSettings, PricesSettings, Settings
+from millpond_core.validate import Limits
+from millpond_router import rules as rule_files
+from millpond_router.decide import decide, model_names, policy_of
+from millpond_router.features import Features, features_of
+
+FREE = PriceSettings(Decimal(0), Decimal(0))
+PRICES = PricesSettings(synchronous=FREE, batch=FREE)
+SETTINGS = Settings(
+    models=[
+        ModelSettings(name="little", kind="triton", role="small", context_tokens=2048, price=PRICES),
+        ModelSettings(name="large", kind="openai", role="frontier", context_tokens=8192, price=PRICES),
+        ModelSettings(name="own-on-triton", kind="triton", context_tokens=512, price=PRICES),
+        ModelSettings(name="other-provider", kind="openai", context_tokens=100_000, price=PRICES),
+    ]
+)
+POLICY = policy_of(SETTINGS)
+RULES = rule_files.load(rule_files.SHIPPED, POLICY.targets)
+ACCEPTED_S = 1_795_399_200.5
+
+ROUTES = {
+    "little": result_pb2.ROUTE_SMALL,
+    "large": result_pb2.ROUTE_FRONTIER,
+    "own-on-triton": result_pb2.ROUTE_SMALL,
+    "other-provider": result_pb2.ROUTE_FRONTIER,
+    "small": result_pb2.ROUTE_SMALL,
+    "frontier": result_pb2.ROUTE_FRONTIER,
+}
+
+TIERS = st.sampled_from(
+    [
+        request_pb2.TIER_UNSPECIFIED,
+        request_pb2.TIER_REALTIME,
+        request_pb2.TIER_STANDARD,
+        request_pb2.TIER_OVERNIGHT,
+    ]
+)
+
+
+def embedding_of(numbers: list[float]) -> envelope_pb2.Embedding:
+    vector = np.array(numbers, dtype=np.float32)
+    return pack((vector / (np.linalg.norm(vector) or 1)).astype(np.float32), "embedder", 12)
+
+
+EMBEDDINGS = st.lists(st.floats(-1, 1, width=32), min_size=4, max_size=4).map(embedding_of)
+
+
+@st.composite
+def features(draw: st.DrawFn, **given_fields: Any) -> Features:
+    """Of any request that is valid and not too long."""
+    request = request_pb2.Request(
+        tenant=draw(st.sampled_from(["default", "acme"])),
+        model=draw(st.sampled_from(sorted(model_names(POLICY)))),
+        metadata=draw(st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3)),
+        messages=[
+            request_pb2.Message(role=draw(st.sampled_from(["system", "user", "assistant"])), content=content)
+            for content in draw(st.lists(st.text(max_size=60), min_size=1, max_size=4))
+        ],
+    )
+    if draw(st.booleans()):
+        request.params.max_tokens = draw(st.integers(1, 200))
+    if draw(st.booleans()):
+        request.deadline.FromSeconds(int(ACCEPTED_S) + draw(st.integers(1, 86_400)))
+    language = draw(st.sampled_from(["", "en", "de", "zh"]))
+    found = features_of(request, draw(TIERS), Limits(), language, draw(st.none() | EMBEDDINGS))
+    return replace(found, **given_fields)
+
+
+@given(features())
+def test_every_valid_request_gets_the_same_decision_with_reasons_each_time(request: Features) -> None:
+    decision = decide(request, RULES, POLICY, ACCEPTED_S)
+    assert decision == decide(request, RULES, POLICY, ACCEPTED_S)
+    assert decision.reasons
+    assert all(reason.code for reason in decision.reasons)
+    assert decision.route in (result_pb2.ROUTE_SMALL, result_pb2.ROUTE_FRONTIER)
+    assert ROUTES[decision.model] == decision.route
+    assert decision.tier != request_pb2.TIER_UNSPECIFIED
+
+
+@given(features(deadline_s=None))
+def test_the_deadline_is_the_append_and_the_tiers_seconds(request: Features) -> None:
+    decision = decide(request, RULES, POLICY, ACCEPTED_S)
+    assert decision.deadline.ToNanoseconds() / 1e9 == ACCEPTED_S + SETTINGS.tiers.seconds(decision.tier)
+
+
+@given(features(), st.integers(1, 86_400_000))
+def test_a_deadline_that_is_asked_for_is_the_deadline(request: Features, ahead_ms: int) -> None:
+    asked_s = ACCEPTED_S + ahead_ms / 1000
+    decision = decide(replace(request, deadline_s=asked_s), RULES, POLICY, ACCEPTED_S)
+    assert decision.deadline.ToMilliseconds() == round(asked_s * 1000)
+
+
+@given(features(), TIERS)
+def test_a_tier_that_is_asked_for_is_the_tier(request: Features, tier: request_pb2.Tier) -> None:
+    assume(tier != request_pb2.TIER_UNSPECIFIED)
+    assert decide(replace(request, tier=tier), RULES, POLICY, ACCEPTED_S).tier == tier
+
+
+@given(features(), st.sampled_from(sorted(ROUTES)))
+def test_a_model_that_is_asked_for_is_the_model(request: Features, model: str) -> None:
+    decision = decide(replace(request, model=model), RULES, POLICY, ACCEPTED_S)
+    assert decision.model == POLICY.targets[model].name
+    assert decision.route == ROUTES[model]
+    assert (decision.reasons[0].code, decision.reasons[0].detail) == ("request.model", model)
+
+
+@given(features())
+def test_a_missing_embedding_is_among_the_reasons(request: Features) -> None:
+    codes = [reason.code for reason in decide(request, RULES, POLICY, ACCEPTED_S).reasons]
+    assert ("embedder.unavailable" in codes) == (request.vector is None)
+
+
+@given(features(), st.integers(0, 40_000), st.integers(1, 9_000))
+def test_what_may_not_fit_goes_to_the_larger_model_and_what_cannot_is_refused(
+    request: Features, tokens: int, max_tokens: int
+) -> None:
+    request = replace(request, tokens=tokens, max_tokens=max_tokens)
+    asked = POLICY.targets.get(request.model)
+    room = asked.context_tokens if asked else 8192
+    if tokens // 2 + max_tokens > room:
+        with pytest.raises(Refused) as refused:
+            decide(request, RULES, POLICY, ACCEPTED_S)
+        assert refused.value.code == Code.CONTEXT_LENGTH_EXCEEDED
+        return
+    decision = decide(request, RULES, POLICY, ACCEPTED_S)
+    if asked is None and tokens + max_tokens > 2048:
+        assert decision.model == "large"
+
+
+def test_the_reason_for_the_larger_model_has_the_tokens() -> None:
+    request = replace(plain("Name a colour."), max_tokens=2040)
+    decision = decide(request, RULES, POLICY, ACCEPTED_S)
+    assert [(reason.code, reason.value) for reason in decision.reasons[:2]] == [
+        ("default", 0),
+        ("context.tokens", request.tokens + 2040),
+    ]
+
+
+def test_a_deadline_that_only_the_realtime_tier_keeps_makes_it_realtime() -> None:
+    request = plain("Name a colour.")
+    near = decide(replace(request, deadline_s=ACCEPTED_S + 20), RULES, POLICY, ACCEPTED_S)
+    assert near.tier == request_pb2.TIER_REALTIME
+    assert (near.reasons[-1].code, near.reasons[-1].value) == ("deadline.near", 20)
+    far = decide(replace(request, deadline_s=ACCEPTED_S + 200), RULES, POLICY, ACCEPTED_S)
+    assert far.tier == request_pb2.TIER_STANDARD
+
+
+def plain(text: str, language: str = "en") -> Features:
+    request = request_pb2.Request(tenant="default", messages=[request_pb2.Message(role="user", content=text)])
+    return features_of(request, request_pb2.TIER_UNSPECIFIED, Limits(), language, embedding_of([1, 0, 0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "code", "model"),
+    [
+        ("What is the capital of France?", "en", "default", "little"),
+        ("Summarise: it returns a list of the tokens.", "en", "rule.given_text", "little"),
+        ("Classify this review: what a waste of money", "en", "rule.given_text", "little"),
+        ("Write a function that reverses a list in C++", "en", "rule.code", "large"),
+        ("Prove that there are infinitely many primes", "en", "rule.mathematics", "large"),
+        ("Compare and contrast the two treaties", "en", "rule.reasoning", "large"),
+        ("Wie heißt die Hauptstadt von Frankreich?", "de", "rule.other_language", "large"),
+        ("word " * 2000, "en", "rule.long_prompt", "large"),
+    ],
+)
+def test_the_shipped_rules_send_work_where_it_is_done_well(text: str, language: str, code: str, model: str) -> None:
+    decision = decide(plain(text, language), RULES, POLICY, ACCEPTED_S)
+    assert (decision.reasons[0].code, decision.model) == (code, model)

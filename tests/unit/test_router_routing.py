@@ -1,0 +1,276 @@
+"""A record of ai.requests becomes one record: an envelope, refused or not, or a dead letter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond_core import telemetry, topics
+from millpond_core.clock import ManualClock
+from millpond_core.codec import READ_LIMIT_BYTES
+from millpond_core.errors import Code
+from millpond_core.identity import body_hash
+from millpond_core.processor import BODY_HEADER, Outgoing, Partition, Record, header
+from millpond_core.settings import Settings
+from millpond_core.telemetry import Tracing
+from millpond_router import rules as rule_files
+from millpond_router.accept import Terms
+from millpond_router.decide import model_names, policy_of
+from millpond_router.language import LanguageDetector
+from millpond_router.routing import Embeddings, Routing
+
+NOW = 1_795_399_200.5
+ACCEPTED_MS = 1_795_399_200_250
+SETTINGS = Settings()
+POLICY = policy_of(SETTINGS)
+TERMS = Terms(SETTINGS.limits, 1_000_000, model_names(POLICY), SETTINGS.tiers)
+LANGUAGE = LanguageDetector()
+SAY_HELLO = [{"role": "user", "content": "Say hello to the people of this and that town."}]
+
+
+class EmbedderAway:
+    async def of(self, texts: Sequence[str]) -> list[envelope_pb2.Embedding | None]:
+        return [None] * len(texts)
+
+
+class EmbedderThere:
+    async def of(self, texts: Sequence[str]) -> list[envelope_pb2.Embedding | None]:
+        return [envelope_pb2.Embedding(vector=bytes(768), version=f"of {text}", tokens=3) for text in texts]
+
+
+def routing_of(
+    embeddings: Embeddings | None = None, tracing: Tracing | None = None, tenant: str | None = None
+) -> Routing:
+    return Routing(
+        terms=TERMS,
+        policy=POLICY,
+        rules=rule_files.load(rule_files.SHIPPED, POLICY.targets),
+        language=LANGUAGE,
+        embeddings=embeddings or EmbedderAway(),
+        topic_ids={topics.REQUESTS: "topic-id"},
+        tenants={topics.REQUESTS: tenant} if tenant else {},
+        clock=ManualClock(NOW),
+        tracing=tracing or Tracing(),
+    )
+
+
+def record_of(value: bytes | None, *headers: tuple[str, Any], offset: int = 7) -> Record:
+    return Record(Partition(topics.REQUESTS, 2), offset, ACCEPTED_MS, None, value, headers)
+
+
+def json_of(**fields: Any) -> bytes:
+    return json.dumps({"messages": SAY_HELLO} | fields).encode()
+
+
+async def outgoing_of(value: bytes | None, *headers: tuple[str, Any], routing: Routing | None = None) -> Outgoing:
+    (outgoing,) = await (routing or routing_of()).route([record_of(value, *headers)])
+    return outgoing
+
+
+def envelope_of(outgoing: Outgoing) -> envelope_pb2.Routed:
+    assert outgoing.topic == topics.ROUTED
+    return envelope_pb2.Routed.FromString(outgoing.value or b"")
+
+
+async def test_a_request_is_filled_in_and_goes_on_with_its_decision() -> None:
+    outgoing = await outgoing_of(json_of())
+    routed = envelope_of(outgoing)
+    request = routed.request
+    assert (request.id, request.tenant, request.model) == ("topic-id-2-7", "default", "auto")
+    assert request.tier == routed.decision.tier == request_pb2.TIER_STANDARD
+    assert outgoing.key == b"default/topic-id-2-7"
+    assert routed.accepted_at.ToMilliseconds() == ACCEPTED_MS
+    assert routed.decision.deadline.ToMilliseconds() == ACCEPTED_MS + 3_600_000
+    assert routed.format == envelope_pb2.WIRE_FORMAT_JSON
+    assert header(outgoing.headers, BODY_HEADER) == body_hash(request)
+    assert not routed.HasField("embedding")
+    assert routed.timings_ms["router"] == 0
+
+
+async def test_json_and_protobuf_of_the_same_request_are_copies_and_another_request_is_not() -> None:
+    written = request_pb2.Request(messages=[request_pb2.Message(**SAY_HELLO[0])], id="a").SerializeToString()
+    one = await outgoing_of(json_of(id="a"))
+    other = await outgoing_of(written, ("content-type", b"application/protobuf"))
+    third = await outgoing_of(json_of(id="a", tier="overnight"))
+    assert envelope_of(other).format == envelope_pb2.WIRE_FORMAT_PROTOBUF
+    assert header(one.headers, BODY_HEADER) == header(other.headers, BODY_HEADER) != header(third.headers, BODY_HEADER)
+
+
+async def test_the_topics_tenant_beats_the_bodys() -> None:
+    routing = routing_of(tenant="acme")
+    for value in (json_of(tenant="evil"), json_of(), json_of(tenant="evil", tier="soon"), json_of(tenant="a/b")):
+        outgoing = await outgoing_of(value, routing=routing)
+        assert envelope_of(outgoing).request.tenant == "acme"
+        assert (outgoing.key or b"").startswith(b"acme/")
+
+
+async def test_each_request_of_a_batch_gets_its_own_embedding() -> None:
+    values = [json_of(messages=[{"role": "user", "content": f"number {n}"}]) for n in range(3)]
+    records = [record_of(value, offset=n) for n, value in enumerate([values[0], b"no json", values[1], values[2]])]
+    outgoing = await routing_of(EmbedderThere()).route(records)
+    assert [each.topic for each in outgoing] == [topics.ROUTED, topics.DEADLETTER, topics.ROUTED, topics.ROUTED]
+    versions = [envelope_of(each).embedding.version for each in outgoing if each.topic == topics.ROUTED]
+    assert versions == ["of number 0", "of number 1", "of number 2"]
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "code"),
+    [
+        (json_of(id="a", messages=[]), (), Code.EMPTY_MESSAGES),
+        (json_of(id="a", messages=[{"role": "user", "content": "  "}]), (), Code.EMPTY_MESSAGES),
+        (json_of(id="a", messages=[{"role": "user", "content": "a\0b"}]), (), Code.INVALID_TEXT),
+        (json_of(id="a", messages=[{"role": "user", "content": "word " * 30_000}]), (), Code.CONTEXT_LENGTH_EXCEEDED),
+        (json_of(id="a", messages=[{"role": "user", "content": "x" * 600_000}]), (), Code.REQUEST_TOO_LARGE),
+        (json_of(id="a", messages=[{"role": "user", "content": "x" * 2_000_000}]), (), Code.REQUEST_TOO_LARGE),
+        (json_of(id="a", tier="soon"), (), Code.INVALID_FIELD),
+        (json_of(id="a", model="gpt-9"), (), Code.UNKNOWN_MODEL),
+        (json_of(id="a", deadline="2020-01-01T00:00:00Z"), (), Code.DEADLINE_PASSED),
+        (json_of(id="a", deadline="2999-01-01T00:00:00Z"), (), Code.INVALID_FIELD),
+        (json_of(id="a", messages="hello"), (), Code.INVALID_FIELD),
+        (json_of(id="a", params={"max_tokens": 0}), (), Code.INVALID_PARAMS),
+        (json_of(id="a", priority=1), (), Code.UNKNOWN_FIELD),
+        (json_of(id="a"), (("content-type", b"text/plain"),), Code.MALFORMED),
+    ],
+    ids=str,
+)
+async def test_a_request_that_can_be_addressed_goes_on_refused(value: bytes, headers: Any, code: Code) -> None:
+    outgoing = await outgoing_of(value, *headers)
+    routed = envelope_of(outgoing)
+    assert routed.reject.code == code
+    assert routed.request == request_pb2.Request(id="a", tenant="default")
+    assert outgoing.key == b"default/a"
+    assert len(header(outgoing.headers, BODY_HEADER) or b"") == 32
+    assert routed.decision.tier == request_pb2.TIER_STANDARD
+    assert len(outgoing.value or b"") < 1_000
+
+
+async def test_a_refused_request_keeps_its_metadata_where_that_is_valid() -> None:
+    routed = envelope_of(await outgoing_of(json_of(id="a", model="gpt-9", metadata={"job": "nightly"})))
+    assert routed.request.metadata == {"job": "nightly"}
+    routed = envelope_of(await outgoing_of(json_of(id="a", model="gpt-9", metadata={"job": "x" * 600})))
+    assert routed.request.metadata == {}
+
+
+@pytest.mark.parametrize("id", ["", "x" * 10_000, "a\nb", "a\0b"])
+async def test_an_id_that_cannot_be_used_gives_way_to_the_records_own(id: str) -> None:
+    routed = envelope_of(await outgoing_of(json_of(id=id, model="gpt-9")))
+    assert routed.request.id == "topic-id-2-7"
+    assert routed.HasField("reject")
+
+
+async def test_a_deadline_that_passed_is_kept_for_the_result() -> None:
+    routed = envelope_of(await outgoing_of(json_of(deadline="2020-01-01T00:00:00Z")))
+    assert routed.decision.deadline.ToJsonString() == "2020-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        (None, ()),
+        (b"", ()),
+        (b"\xff\xfe", ()),
+        (b"{", ()),
+        (b"[1]", ()),
+        (b'"text"', ()),
+        (b"\xff\xff\xff", (("content-type", b"application/protobuf"),)),
+        (b"{" + b" " * READ_LIMIT_BYTES + b"}", ()),
+    ],
+)
+async def test_what_cannot_be_addressed_is_a_dead_letter_with_its_bytes_and_headers(
+    value: bytes | None, headers: Any
+) -> None:
+    outgoing = await outgoing_of(value, *headers, ("mine", b"\x00\xff"), ("none", None))
+    assert outgoing.topic == topics.DEADLETTER
+    assert (value or b"").startswith(outgoing.value or b"")
+    assert outgoing.headers[: len(headers) + 2] == (*headers, ("mine", b"\x00\xff"), ("none", None))
+    about = dict(outgoing.headers[len(headers) :])
+    assert about["dead-letter-topic"] == topics.REQUESTS.encode()
+    assert (about["dead-letter-partition"], about["dead-letter-offset"]) == (b"2", b"7")
+    assert about["dead-letter-reason"] in {code.encode() for code in Code}
+
+
+@pytest.mark.parametrize(
+    ("value", "replay"),
+    [(b"2", 2), (b"", 0), (None, 0), (b"-1", 0), (b"two", 0), (b"\xff", 0), (b"9" * 5_000, 0), ("²".encode(), 0)],
+)
+async def test_a_replay_is_part_of_the_key_and_anything_but_a_number_is_none(value: bytes | None, replay: int) -> None:
+    outgoing = await outgoing_of(json_of(id="a"), ("replay", value))
+    assert envelope_of(outgoing).replay == replay
+    assert outgoing.key == (b"default/a#%d" % replay if replay else b"default/a")
+
+
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(["traceparent", "tracestate", "content-type", "replay", "tenant", "deadline-ms", "other"]),
+        st.none() | st.binary(max_size=40),
+    ),
+    max_size=4,
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(), each, max_size=3),
+    max_leaves=8,
+)
+NEARLY_REQUESTS = st.fixed_dictionaries(
+    {"messages": st.just(SAY_HELLO) | JSON},
+    optional={
+        name: JSON | st.text()
+        for name in ("id", "tenant", "tier", "deadline", "model", "params", "cache", "metadata", "extra")
+    },
+)
+VALUES = (
+    st.none()
+    | st.binary()
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | NEARLY_REQUESTS.map(lambda value: json.dumps(value).encode())
+)
+
+
+@given(VALUES, HEADERS)
+@example(json_of(), [("traceparent", None), ("content-type", None), ("replay", None)])
+async def test_any_record_gives_one_record(value: bytes | None, headers: list[tuple[str, bytes | None]]) -> None:
+    outgoing = await outgoing_of(value, *headers)
+    if outgoing.topic == topics.DEADLETTER:
+        assert (outgoing.value, outgoing.headers[: len(headers)]) == (value, tuple(headers))
+        return
+    routed = envelope_of(outgoing)
+    assert routed.request.id
+    assert routed.request.tenant
+    assert routed.decision.HasField("deadline")
+    assert routed.HasField("reject") != bool(routed.decision.reasons)
+
+
+async def test_a_request_is_part_of_its_producers_trace_and_the_next_hops_spans_hang_on_its_own() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    parent = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    outgoing = await outgoing_of(
+        json_of(id="a"), ("traceparent", parent), routing=routing_of(tracing=Tracing(provider))
+    )
+    received, processed = exporter.get_finished_spans()
+    assert (received.name, processed.name) == ("receive ai.requests", "process ai.requests")
+    assert received.parent is not None
+    assert processed.parent is not None
+    assert received.context is not None
+    assert processed.context is not None
+    assert received.parent.span_id == 0xB7AD6B7169203331
+    assert processed.parent.span_id == received.context.span_id
+    assert processed.context.trace_id == 0x0AF7651916CD43DD8448EB211C80319C
+    onward = telemetry.span_of(telemetry.extract(outgoing.headers)).get_span_context()
+    assert (onward.trace_id, onward.span_id) == (processed.context.trace_id, processed.context.span_id)
+    attributes = dict(processed.attributes or {})
+    assert attributes[telemetry.REQUEST_ID] == "a"
+    assert attributes[telemetry.ROUTE] == "small"
+    assert attributes[telemetry.REASONS] == ("default", "embedder.unavailable")
+    assert "hello" not in str(attributes)
+    assert envelope_of(outgoing).decision.route == result_pb2.ROUTE_SMALL
