@@ -12,9 +12,15 @@ from millpond_core.processor import Headers, Outgoing, Record
 
 PREFIX = "dead-letter-"
 
+LARGEST_BYTES = (4 << 20) - (64 << 10)
+"""Of key, value and headers together: what ai.deadletter takes, less what is said. A compressed record may hold more."""
+
 
 def dead_letter(record: Record, service: str, code: Code, message: str) -> Outgoing:
-    """The dead letter of this record. message: for a person; never the record's text."""
+    """The dead letter of this record; one that is too large for the topic is cut, and says so.
+
+    message: for a person; never the record's text.
+    """
     metrics.DEAD_LETTERS.labels(service, code).inc()
     about: Headers = (
         (f"{PREFIX}reason", code.encode()),
@@ -27,4 +33,11 @@ def dead_letter(record: Record, service: str, code: Code, message: str) -> Outgo
     )
     # A dead letter that is read again and fails again tells of its last death only.
     original = tuple(each for each in record.headers if not each[0].startswith(PREFIX))
-    return Outgoing(topics.DEADLETTER, record.key, record.value, (*original, *about))
+    key, value = record.key, record.value
+    rest = len(key or b"") + sum(len(name.encode()) + len(text or b"") for name, text in original)
+    if rest + len(value or b"") > LARGEST_BYTES:
+        about = (*about, (f"{PREFIX}cut-from-bytes", str(len(value or b"")).encode()))
+        if rest > LARGEST_BYTES // 2:
+            key, original, rest = None, (), 0
+        value = (value or b"")[: LARGEST_BYTES - rest]
+    return Outgoing(topics.DEADLETTER, key, value, (*original, *about))
