@@ -25,6 +25,7 @@ from millpond_core.service import Runtime
 from millpond_core.settings import Settings
 from millpond_core.topic_admin import await_topics
 from millpond_core.topics import TOPICS, Topic
+from millpond_router import header_names
 from millpond_router import rules as rule_files
 from millpond_router.accept import Terms
 from millpond_router.at_least_once import App, Consumer
@@ -210,6 +211,7 @@ class Intake:
 
 def _faust_app(settings: RouterSettings, client: Client) -> App:
     name = f"millpond-{SERVICE}"
+    header_names.install()
     return App(
         name,
         broker=[URL(f"kafka://{address.strip()}") for address in settings.kafka_bootstrap.split(",")],
