@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, NoReturn, cast
 
 import faust
+from aiokafka import AIOKafkaProducer
 from faust.types import EventT
 from yarl import URL
 
@@ -23,6 +24,7 @@ from millpond_core.embedder import Embedder
 from millpond_core.processor import Headers, Outgoing, Partition, Record
 from millpond_core.service import Runtime
 from millpond_core.settings import Settings
+from millpond_core.telemetry import OnceAWhile
 from millpond_core.topic_admin import await_topics
 from millpond_core.topics import TOPICS, Topic
 from millpond_router import header_names
@@ -62,6 +64,12 @@ STOP_S = 5.0
 CHATTY = ("faust", "mode", "aiokafka", App.__module__)
 """Loggers that tell of every part of Faust that starts or stops."""
 
+REPEATING = ("aiokafka", "aiokafka.consumer.fetcher", "aiokafka.consumer.group_coordinator", "aiokafka.producer.sender")
+"""Loggers that say ten times a second that Kafka is away. The router says so itself."""
+
+WATCH_S = 5.0
+"""Between two looks whether Kafka answers."""
+
 
 class FaustFailed(Exception):
     """Faust gave up, on a Kafka that was away for too long for example. Nothing is lost: the next process goes on."""
@@ -79,10 +87,8 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
         _refuse_to_start([str(failure)])
     if client.unused:
         logger.warning("settings of kafka that the router's client has not", extra={"unused": client.unused})
-    if settings.log_level == "info":
-        for name in CHATTY:
-            logging.getLogger(name).setLevel(logging.WARNING)
-    runtime.ready("kafka", False, "not assigned yet")
+    _quieten(settings)
+    runtime.ready("partitions", False, "not assigned yet")
     loading = asyncio.create_task(asyncio.to_thread(LanguageDetector))
     reads = _reads(settings)
     writes = [topic for topic in TOPICS if SERVICE in topic.writers]
@@ -118,6 +124,7 @@ class Intake:
         self._runtime = runtime
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._room = asyncio.Semaphore(settings.router.batches_in_flight)
+        self._assigned_once = asyncio.Event()
         self._batches: list[asyncio.Task[None]] = []
         """In the order of taking; each acknowledges after the one before it."""
         self._app = _faust_app(settings, client)
@@ -128,6 +135,7 @@ class Intake:
     async def run(self) -> None:
         stopping = asyncio.create_task(self._runtime.stopping.wait())
         faust_ended = asyncio.create_task(self._run_faust())
+        watching = asyncio.create_task(self._watch())
         try:
             await asyncio.wait((stopping, faust_ended, self._failed), return_when=asyncio.FIRST_COMPLETED)
             if self._failed.done():
@@ -137,6 +145,7 @@ class Intake:
             await self._drain()
         finally:
             stopping.cancel()
+            watching.cancel()
             await self._stop_faust()
             faust_ended.cancel()
 
@@ -149,11 +158,30 @@ class Intake:
 
     async def _assigned(self, *_: object, **__: object) -> None:
         # The first send waits for the topics' partitions; the first request shall not.
-        producer = cast(Any, self._app.producer)._producer
         for topic in (topics.ROUTED, topics.DEADLETTER):
-            await producer.partitions_for(topic)
+            await self._producer.partitions_for(topic)
         logger.info("assigned", extra={"partitions": sorted(map(tuple, self._app.consumer.assignment()))})
-        self._runtime.ready("kafka", True)
+        self._runtime.ready("partitions", True)
+        self._assigned_once.set()
+
+    @property
+    def _producer(self) -> AIOKafkaProducer:
+        return cast(Any, self._app.producer)._producer
+
+    async def _watch(self) -> NoReturn:
+        """Say when Kafka is away. Faust and its client only try again, for as long as it takes."""
+        await self._assigned_once.wait()
+        address = self._settings.kafka_bootstrap
+        while True:
+            try:
+                async with asyncio.timeout(WATCH_S):
+                    answers = await self._producer.client.force_metadata_update()
+            except TimeoutError:
+                answers = False
+            self._runtime.ready("kafka", answers, f"waiting for Kafka at {address}")
+            if not answers:
+                logger.warning("waiting for Kafka at %s: what is taken is kept, and goes on when it is back", address)
+            await asyncio.sleep(WATCH_S)
 
     async def _take(self, stream: faust.StreamT[bytes]) -> None:
         events: Sequence[EventT[bytes]]
@@ -248,6 +276,15 @@ def _record_of(event: EventT[bytes]) -> Record:
     partition = Partition(message.topic, message.partition)
     timestamp_ms = round(message.timestamp * 1000)
     return Record(partition, message.offset, timestamp_ms, message.key, message.value, headers)
+
+
+def _quieten(settings: Settings) -> None:
+    if settings.log_level == "info":
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
+    if settings.log_level != "debug":
+        for name in REPEATING:
+            logging.getLogger(name).addFilter(OnceAWhile())
 
 
 def _refuse_to_start(lines: Iterable[str]) -> NoReturn:
