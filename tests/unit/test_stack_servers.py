@@ -47,6 +47,7 @@ def test_milvus_is_told_every_port_and_address() -> None:
     assert found["etcd"]["config"]["path"] == "/etcd.yaml"
     assert found["proxy"]["port"] == 19050
     assert {found[part]["ip"] for part in milvus_server.PARTS} == {"127.0.0.1"}
+    assert found["common"]["session"]["ttl"] == milvus_server.SESSION_S
     own = [found[part]["port"] for part in milvus_server.PARTS if part != "proxy"]
     assert len({*own, found["proxy"]["internalPort"]}) == len(own) + 1
     assert all(20000 <= port < 20010 for port in own)

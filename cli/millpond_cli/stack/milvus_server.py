@@ -28,12 +28,16 @@ PORT_NAMES = (
 PARTS = ("rootCoord", "proxy", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode")
 """The parts whose address is registered; left alone each takes the machine's first outside address."""
 
+SESSION_S = 10
+"""Seconds after which parts that were killed count as gone, for which the next start waits; Milvus's own 30 made that
+start take a minute. Each renews it three times as often, so a machine may be busy for some seconds."""
+
 
 def configuration(template: str, values: Mapping[str, str], etcd_settings: Path) -> str:
     """milvus.yaml out of the package's template, whose places read `{{ name(type): default }}`.
 
-    Two things the template has no place for: each part's address, and the settings of the etcd inside (without them it
-    takes 2379 and 2380, and a second stack finds them taken).
+    What the template has no place for: each part's address, how long its session outlives it, and the settings of the
+    etcd inside (without them it takes 2379 and 2380, and a second stack finds them taken).
     """
 
     def filled(place: re.Match[str]) -> str:
@@ -45,8 +49,12 @@ def configuration(template: str, values: Mapping[str, str], etcd_settings: Path)
     for line in re.sub(r"\{\{(.*?)\}\}", filled, template).splitlines():
         if top := re.match(r"(\w+):", line):
             part = top[1]
-        is_address = part in PARTS and line.startswith("  ip:")
-        lines.append(f"  ip: {HOST}" if is_address else line)
+        if part in PARTS and line.startswith("  ip:"):
+            lines.append(f"  ip: {HOST}")
+        elif part == "common" and line.startswith("    ttl:"):
+            lines.append(f"    ttl: {SESSION_S}")
+        else:
+            lines.append(line)
         if line.startswith("etcd:"):
             lines += ["  config:", f"    path: {etcd_settings}"]
     return "\n".join(lines) + "\n"
