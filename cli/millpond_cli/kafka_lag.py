@@ -20,9 +20,12 @@ from confluent_kafka.admin import (
 )
 
 from millpond_core.settings import Settings
+from millpond_core.topics import ENVELOPES, REQUESTS
 
 PREFIX = "millpond"
 """What the names of the services' groups begin with."""
+
+NOBODY = "nobody"
 
 ANSWER_S = 5.0
 """One question to Kafka; beyond it Kafka counts as away."""
@@ -34,7 +37,10 @@ counted; more are waiting for certain."""
 
 @dataclass(frozen=True)
 class Lag:
-    """records: those that the group has not committed yet, over all partitions of the topic."""
+    """records: those that the group has not committed yet, over all partitions of the topic.
+
+    group: NOBODY for a topic between services that has records and was never read.
+    """
 
     group: str
     topic: str
@@ -42,11 +48,22 @@ class Lag:
 
 
 def lags(settings: Settings) -> list[Lag]:
-    """Of every group of the services and every topic that it has committed. Raises KafkaException."""
+    """Of every group of the services and every topic that it reads, and of topics that nobody does.
+
+    Raises KafkaException.
+    """
     admin = AdminClient(settings.kafka_client({"log_level": 0}))
     listed = admin.list_consumer_groups(request_timeout=ANSWER_S).result()
     groups = sorted(group.group_id for group in listed.valid if group.group_id.startswith(PREFIX))
     committed = {group: _committed(admin, group) for group in groups}
+    read = {each.topic for offsets in committed.values() for each in offsets}
+    standing = admin.list_topics(timeout=ANSWER_S).topics
+    committed[NOBODY] = [
+        TopicPartition(name, partition, 0)
+        for name in (REQUESTS, *ENVELOPES)
+        if name not in read and name in standing
+        for partition in standing[name].partitions
+    ]
     places = {(each.topic, each.partition) for offsets in committed.values() for each in offsets}
     ends = _ends(admin, [TopicPartition(topic, partition) for topic, partition in sorted(places)])
     found: dict[tuple[str, str], int] = defaultdict(int)
@@ -54,7 +71,8 @@ def lags(settings: Settings) -> list[Lag]:
         for at in offsets:
             behind = ends[at.topic, at.partition] - at.offset
             found[group, at.topic] += behind if behind > MARKERS else _records(settings, at, behind)
-    return [Lag(group, topic, records) for (group, topic), records in sorted(found.items())]
+    counted = [Lag(group, topic, records) for (group, topic), records in sorted(found.items())]
+    return [lag for lag in counted if lag.group != NOBODY or lag.records]
 
 
 def _committed(admin: AdminClient, group: str) -> Sequence[TopicPartition]:

@@ -119,7 +119,7 @@ def where_missing(outcome: Outcome, settings: Settings) -> str | None:
         reasons += [f"{lag.records} wait on {lag.topic} for {lag.group}" for lag in lags(settings) if lag.records]
     except KafkaException as failure:
         reasons.append(f"Kafka does not answer: {failure.args[0].str()}")
-    where = "; ".join(reasons) or "no service counts them: ./millpond logs router"
+    where = "; ".join(reasons) or "nothing waits in Kafka: the services' logs may say more"
     return f"{len(outcome.missing)} requests have no result: {names}{more}. {where}"
 
 

@@ -48,7 +48,7 @@ def _stages(progress: Progress) -> list[tuple[str, str]]:
         ("waiting", f"{progress.waiting}"),
         ("router", f"{held.get('router', 0)} being read"),
         ("cache", f"{held.get('cache', 0)} being looked up, {answered['cache']} answered"),
-        ("small model", f"{held.get('batcher', 0)} in batches, {answered['small']} answered"),
+        ("small model", f"{held.get('batcher', 0)} gathered or running, {answered['small']} answered"),
         ("large model", f"{held.get('frontier', 0)} in hand, {answered['frontier']} answered"),
         ("errors", f"{progress.errors}"),
         ("speed", f"{progress.tokens_per_s:.0f} tokens written per second"),

@@ -14,6 +14,7 @@ from rich.text import Text
 from millpond_cli.demo.summary import Summary
 
 if TYPE_CHECKING:
+    from millpond_core.cost import Price
     from millpond_core.settings import ModelSettings
 
 WHO = {"cache": "cache", "small": "small model", "frontier": "large model", "none": "nobody"}
@@ -30,14 +31,13 @@ def tables(summary: Summary, models: Sequence[ModelSettings], config: Path, *, h
             f"\n{summary.batches.count} batches of the small model, {summary.batches.mean_size:.1f} requests in one\n"
         ),
         money(summary, models),
-        Text(f"Prices are configuration ({config}): put your own."),
+        Text(f"Prices are configuration, {shown(config)}: put your own."),
     ]
     if has_stand_in:
         parts.append(
             Text(
-                "The large model is a stand-in: the small one again, behind an OpenAI-compatible endpoint. Its answers "
-                "are not a large model's; routes, tokens and prices are as they would be. MILLPOND_PROVIDER_BASE_URL "
-                "and MILLPOND_PROVIDER_API_KEY name a real one."
+                "The large model is a stand-in: the small one again, behind an OpenAI-compatible endpoint, one "
+                "request at a time and no better. MILLPOND_PROVIDER_BASE_URL and MILLPOND_PROVIDER_API_KEY name a real one."
             )
         )
     if summary.errors:
@@ -78,14 +78,10 @@ def money(summary: Summary, models: Sequence[ModelSettings]) -> Table:
     table = _table("the same answers", "cost", "share", "how")
     table.columns[3].justify = "left"
     for way, amount, how in (
-        (
-            "synchronously",
-            cost.synchronous,
-            f"all by the large model at {_price(synchronous.input, synchronous.output)}",
-        ),
-        ("by batch", cost.batch, f"all by its batch interface at {_price(batch.input, batch.output)}"),
-        ("hybrid", cost.hybrid, "cache free, small model at its price, the large one by batch where nobody waits"),
-        ("as run here", cost.actual, "hybrid, but the large model called synchronously"),
+        ("synchronously", cost.synchronous, f"large model, {_price(synchronous)}"),
+        ("by batch", cost.batch, f"its batch interface, {_price(batch)}"),
+        ("hybrid", cost.hybrid, "cache, small model, large one by batch"),
+        ("as run here", cost.actual, "the same, large one called at once"),
     ):
         share = f"{amount / cost.synchronous:.1%}" if cost.synchronous else "-"
         table.add_row(way, _dollars(amount), share, how)
@@ -100,6 +96,12 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
+def shown(path: Path) -> str:
+    """As short as it can be named from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def _dollars(amount: Decimal) -> str:
     return f"${amount:.4f}"
 
@@ -108,8 +110,7 @@ def _seconds(milliseconds: float) -> str:
     return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
 
 
-def _price(read: Decimal, written: Decimal) -> str:
-    """ "$10 per million tokens", or both where they differ."""
-    if read == written:
-        return f"${read} per million tokens"
-    return f"${read} per million tokens read, ${written} written"
+def _price(price: Price) -> str:
+    if price.input == price.output:
+        return f"${price.input} per million tokens"
+    return f"${price.input} and ${price.output} per million tokens"
