@@ -28,7 +28,7 @@ from confluent_kafka.admin import (
 )
 
 from millpond_core.settings import Settings, load
-from millpond_core.topics import TOPICS, Topic
+from millpond_core.topics import TOPICS, Topic, bound_topics
 
 log = logging.getLogger(__name__)
 
@@ -164,14 +164,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--replication", type=int, default=settings.replication)
     given = parser.parse_args(arguments)
     admin = AdminClient(settings.kafka_client({"bootstrap.servers": given.bootstrap}))
+    topics = (*TOPICS, *bound_topics(settings.tenants_by_topic))
     try:
-        made = make_topics(admin, TOPICS, given.partitions, given.replication)
-        standing = standing_topics(admin, [topic.name for topic in TOPICS])
+        made = make_topics(admin, topics, given.partitions, given.replication)
+        standing = standing_topics(admin, [topic.name for topic in topics])
     except KafkaException as failure:
         print(f"Kafka at {given.bootstrap}: {failure.args[0].str()}", file=sys.stderr)
         return 1
-    print(f"topics: {len(made)} made, {len(TOPICS) - len(made)} stood")
-    lines = [line for topic in TOPICS for line in differences(topic, standing[topic.name], given.partitions)]
+    print(f"topics: {len(made)} made, {len(topics) - len(made)} stood")
+    lines = [line for topic in topics for line in differences(topic, standing[topic.name], given.partitions)]
     for line in lines:
         print(line, file=sys.stderr)
     return 1 if lines else 0

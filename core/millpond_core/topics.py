@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 REQUESTS = "ai.requests"
 ROUTED = "ai.routed"
@@ -59,6 +60,13 @@ TOPICS = (
         {"max.message.bytes": str(4 << 20)},
     ),
 )
+
+
+def bound_topics(names: Iterable[str]) -> tuple[Topic, ...]:
+    """Topics whose requests belong to one tenant (`tenants_by_topic`): each is as ai.requests is."""
+    (requests,) = (topic for topic in TOPICS if topic.name == REQUESTS)
+    return tuple(replace(requests, name=name) for name in names if name != REQUESTS)
+
 
 if __name__ == "__main__":
     from millpond_core.topic_admin import main

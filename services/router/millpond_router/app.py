@@ -11,7 +11,6 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, NoReturn, cast
 
 import faust
@@ -26,7 +25,7 @@ from millpond_core.service import Runtime
 from millpond_core.settings import Settings
 from millpond_core.telemetry import OnceAWhile
 from millpond_core.topic_admin import await_topics
-from millpond_core.topics import TOPICS, Topic
+from millpond_core.topics import TOPICS, bound_topics
 from millpond_router import header_names
 from millpond_router import rules as rule_files
 from millpond_router.accept import Terms
@@ -90,7 +89,7 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
     _quieten(settings)
     runtime.ready("partitions", False, "not assigned yet")
     loading = asyncio.create_task(asyncio.to_thread(LanguageDetector))
-    reads = _reads(settings)
+    reads = [*(topic for topic in TOPICS if SERVICE in topic.readers), *bound_topics(settings.tenants_by_topic)]
     writes = [topic for topic in TOPICS if SERVICE in topic.writers]
     ids = await runtime.unless_stopping(await_topics(settings, [*reads, *writes], runtime.ready))
     embedder = Embedder(settings.triton, settings.router.embed_timeout_s)
@@ -261,12 +260,6 @@ def _faust_app(settings: RouterSettings, client: Client) -> App:
         ),
         broker_commit_interval=COMMIT_S,
     )
-
-
-def _reads(settings: Settings) -> list[Topic]:
-    """The topics of requests: ai.requests, and those that are bound to a tenant, which are to be like it."""
-    (requests,) = (topic for topic in TOPICS if SERVICE in topic.readers)
-    return [requests, *(replace(requests, name=name) for name in settings.tenants_by_topic if name != requests.name)]
 
 
 def _record_of(event: EventT[bytes]) -> Record:
