@@ -12,9 +12,6 @@ from millpond_cli.errors import CommandError
 from millpond_cli.setup.errors import SetupError
 from millpond_cli.stack import DidNotStart, NotSetUp, StackError, signals_end
 
-INTERRUPTED = 130
-"""What a shell says of a program that Ctrl-C ended."""
-
 app = typer.Typer(
     name="millpond",
     help="Millpond holds AI requests until a cache, a small model or a full batch can answer them cheaply.",
@@ -34,12 +31,10 @@ app.command("logs")(logs.logs)
 
 
 def main() -> NoReturn:
-    """Run a command. What a person can put right is one line on stderr and status 2, never a traceback."""
+    """Run a command. What a person can put right is one line on stderr and status 2; after Ctrl-C the status is 130."""
     try:
         with signals_end():
             app(prog_name="./millpond", standalone_mode=True)
-    except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED)
     except CommandError as failure:
         fail(str(failure), failure.exit_code)
     except SetupError as failure:
