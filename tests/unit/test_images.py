@@ -24,8 +24,8 @@ MODELS_DOCKERFILE = REPOSITORY / "models" / "Dockerfile"
 
 def instructions(path: Path) -> list[tuple[str, str]]:
     """(instruction, the rest), without comments and with continued lines joined."""
-    if not path.is_file():
-        pytest.skip(f"{path.relative_to(REPOSITORY)} is not there yet")
+    if path.parent.parent.name == "services" and not path.with_name("pyproject.toml").is_file():
+        pytest.skip(f"the service {path.parent.name} is not there yet")
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     return [(words[0].upper(), words[1]) for line in joined.splitlines() if len(words := line.split(maxsplit=1)) == 2]

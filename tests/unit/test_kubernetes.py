@@ -352,7 +352,7 @@ def test_topics_are_made_as_the_services_expect_them(
     told = environment_of(objects, topics)
     for service in SERVICES:
         theirs = environment_of(objects, pods(objects)[service])
-        for name in ("KAFKA_BOOTSTRAP", "KAFKA", "PARTITIONS", "REPLICATION"):
+        for name in ("KAFKA_BOOTSTRAP", "KAFKA", "PARTITIONS", "REPLICATION", "TENANTS_BY_TOPIC", "CONFIG"):
             assert told.get(PREFIX + name) == theirs.get(PREFIX + name), f"{service} and {name}"
 
 
