@@ -70,6 +70,14 @@ def is_setting(variable: str, service: str, settings: Settings) -> bool:
     return name in type(settings).model_fields or variable == FILE_VARIABLE or variable in keys
 
 
+def listens_for_others(settings: Settings, service: str) -> bool:
+    """Whether every server of the service can be reached from outside its container, where LISTENS says."""
+    values = settings.model_dump()
+    hosts = {value for name, value in values.items() if name.endswith("_host")}
+    ports = {name.removesuffix("_port"): value for name, value in values.items() if name.endswith("_port")}
+    return hosts == {"0.0.0.0"} and ports == LISTENS[service]
+
+
 def kubernetes_files() -> Iterator[tuple[Path, Document]]:
     """Every object of every file under k8s/, kustomizations and patches too."""
     for path in sorted(KUBERNETES.rglob("*.yaml")):

@@ -27,6 +27,7 @@ from manifests import (
     component_of,
     compose,
     is_setting,
+    listens_for_others,
     of_profile,
 )
 
@@ -150,7 +151,7 @@ def test_every_variable_of_a_service_is_a_setting_of_it(service: str, settings_o
     told = environment_of(service)
     settings = settings_of(service, {**told, FILE_VARIABLE: str(REPOSITORY / "config" / "millpond.yaml")})
     assert [name for name in told if not is_setting(name, service, settings)] == []
-    assert settings.http_host == "0.0.0.0"
+    assert listens_for_others(settings, service)
     mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in SERVICES_HERE[service]["volumes"]}
     file = Path(told[FILE_VARIABLE])
     assert (REPOSITORY / mounted[str(file.parent)] / file.name).is_file()

@@ -27,6 +27,7 @@ from manifests import (
     compose,
     is_setting,
     kubernetes_files,
+    listens_for_others,
 )
 
 from millpond_cli.stack.components import TRITON
@@ -236,7 +237,7 @@ def test_every_variable_of_a_service_is_a_setting_of_it(
     settings = settings_of(service, told)
     ours_only = {name for name in told if name.startswith(PREFIX)}
     assert [name for name in ours_only if not is_setting(name, service, settings)] == []
-    assert (settings.http_host, settings.http_port) == ("0.0.0.0", LISTENS[service]["http"])
+    assert listens_for_others(settings, service)
     assert pod["spec"]["terminationGracePeriodSeconds"] > settings.drain_s + GRACE_S
     mounts = {Path(each["mountPath"]) for each in container_of(pod)["volumeMounts"] if not each.get("readOnly", False)}
     assert mounts & {settings.state_dir, *settings.state_dir.parents}, "it could not write its state"
