@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 HOST = "127.0.0.1"
 """Triton would bind every interface."""
@@ -108,7 +109,7 @@ def environment(libraries: Path, assets: Path) -> dict[str, str]:
     }
 
 
-def main() -> int:
+def main() -> NoReturn:
     parser = argparse.ArgumentParser(description="Start Triton with Millpond's models on 127.0.0.1.")
     parser.add_argument("--grpc-port", type=int, required=True)
     parser.add_argument("--http-port", type=int, required=True)
@@ -121,11 +122,9 @@ def main() -> int:
         server, libraries = installation()
         make_ready(server)
     except ServerMissing as failure:
-        print(f"serve: {failure}", file=sys.stderr)
-        return 1
+        sys.exit(f"serve: {failure}")
     if not arguments.assets.is_dir():
-        print(f"serve: no folder {arguments.assets}: run models/prepare.py --target {arguments.assets}", file=sys.stderr)
-        return 1
+        sys.exit(f"serve: no folder {arguments.assets}: run models/prepare.py --target {arguments.assets}")
     ports = Ports(arguments.grpc_port, arguments.http_port, arguments.metrics_port)
     repository = arguments.repository.resolve()
     argv = command(server, repository, ports, arguments.model or models_in(repository))
@@ -133,4 +132,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -20,9 +20,10 @@ import textwrap
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def serving(log: Path, python: str, *models: str, **environment: str) -> Iterator[Server]:
+def serving(log: Path, python: str, *models: str, **environment: str) -> Generator[Server]:
     """Triton with these models on free ports, ready; stopped by SIGTERM at the end."""
     grpc, http, metrics = free_ports(3)
     command = [python, str(MODELS / "serve.py"), "--assets", required("MILLPOND_ASSETS")]
@@ -87,7 +88,8 @@ def serving(log: Path, python: str, *models: str, **environment: str) -> Iterato
         deadline = time.monotonic() + PATIENCE_S
         while not answers(f"http://127.0.0.1:{http}/v2/health/ready"):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-4000:]
-        yield Server(process.pid, f"127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", f"http://127.0.0.1:{metrics}/metrics")
+        http_url, metrics_url = f"http://127.0.0.1:{http}", f"http://127.0.0.1:{metrics}/metrics"
+        yield Server(process.pid, f"127.0.0.1:{grpc}", http_url, metrics_url)
     finally:
         process.terminate()
         try:
@@ -132,7 +134,8 @@ def embed(server: Server, texts: Sequence[str | bytes]) -> tuple[NDArray[np.floa
     return np.concatenate(vectors), np.concatenate(tokens)
 
 
-def array(result: triton.InferResult, name: str) -> NDArray[Any]:
+def array(result: triton.InferResult | None, name: str) -> NDArray[Any]:
+    assert result is not None
     values = result.as_numpy(name)
     assert values is not None
     return values
@@ -258,13 +261,22 @@ def send(client: triton.InferenceServerClient, ask: Ask, number: int) -> None:
 Arrival = tuple[triton.InferResult | None, InferenceServerException | None]
 
 
+def arrive(arrivals: queue.Queue[Arrival], result: triton.InferResult | None, error: Any) -> None:
+    """The callback of a stream, bound to its queue."""
+    arrivals.put((result, error))
+
+
 def generate(server: Server, asks: Sequence[Ask]) -> list[Row]:
     """Ask all at once; each over a stream of its own, since an error on a stream does not say whose it is."""
     rows = [Row() for _ in asks]
     arrivals: queue.Queue[tuple[int, Arrival]] = queue.Queue()
+
+    def arrive_at(number: int, result: triton.InferResult | None, error: Any) -> None:
+        arrivals.put((number, (result, error)))
+
     clients = [server.client() for _ in asks]
     for number, (client, ask) in enumerate(zip(clients, asks, strict=True)):
-        client.start_stream(lambda result, error, number=number: arrivals.put((number, (result, error))))
+        client.start_stream(partial(arrive_at, number))
         send(client, ask, number)
     running = set(range(len(asks)))
     while running:
@@ -295,7 +307,8 @@ def counted(server: Server, direction: str) -> float:
     return float(found.group(1)) if found else 0.0
 
 
-QUESTIONS = [f"Name {count} things that one finds near a {place}." for count in range(1, 9) for place in ("pond", "mill")]
+PLACES = ("pond", "mill")
+QUESTIONS = [f"Name {count} things that one finds near a {place}." for count in range(1, 9) for place in PLACES]
 
 
 def test_32_rows_at_once_all_answer(server: Server) -> None:
@@ -383,7 +396,7 @@ def test_a_cancelled_row_is_freed_and_its_tokens_are_counted(server: Server) -> 
     before = counted(server, "input"), counted(server, "output")
     arrivals: queue.Queue[Arrival] = queue.Queue()
     client = server.client()
-    client.start_stream(lambda result, error: arrivals.put((result, error)))
+    client.start_stream(partial(arrive, arrivals))
     for number in range(4):
         send(client, Ask("one two three", {"max_tokens": 2000, "ignore_eos": True}, stream=True), number)
     assert arrivals.get(timeout=PATIENCE_S)[1] is None
@@ -396,11 +409,11 @@ def test_a_cancelled_row_is_freed_and_its_tokens_are_counted(server: Server) -> 
 
 
 def test_a_generator_that_is_killed_takes_nothing_else_down_and_can_be_loaded_again(tmp_path: Path) -> None:
-    """The generator's process is killed while it answers: its client is told, the embedder lives, a load brings it back."""
+    """It is killed while it answers: its client is told, the embedder lives, a load brings it back."""
     with serving(tmp_path / "log", required("MILLPOND_MODELS_PYTHON"), "embedder", "generator") as server:
         arrivals: queue.Queue[Arrival] = queue.Queue()
         client = server.client()
-        client.start_stream(lambda result, error: arrivals.put((result, error)))
+        client.start_stream(partial(arrive, arrivals))
         send(client, Ask("one two three", {"max_tokens": 2000, "ignore_eos": True}, stream=True), 0)
         assert arrivals.get(timeout=PATIENCE_S)[1] is None
         os.kill(stub_of(server.pid, "generator"), signal.SIGKILL)

@@ -15,6 +15,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+
 from manifests import (
     ADDRESS,
     HOSTS,
@@ -30,7 +31,6 @@ from manifests import (
     listens_for_others,
     of_profile,
 )
-
 from millpond_cli.stack import kafka_server
 from millpond_cli.stack.components import COMPONENTS, DEFAULT_PORT_BASE, JAEGER, KAFKA, SPAN
 from millpond_cli.stack.description import Answers, Finishes, SpeaksKafka, fill

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from google.protobuf import text_format
-from manifests import LISTENS, REPOSITORY, compose, kubernetes_files
 from tritonclient.grpc import model_config_pb2
 
+from manifests import LISTENS, REPOSITORY, compose, kubernetes_files
 from millpond_core.settings import SERVICES, Settings
 
 SERVICE_DOCKERFILES = {service: REPOSITORY / "services" / service / "Dockerfile" for service in SERVICES}

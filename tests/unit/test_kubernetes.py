@@ -15,6 +15,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+
 from manifests import (
     ADDRESS,
     HOSTS,
@@ -29,7 +30,6 @@ from manifests import (
     kubernetes_files,
     listens_for_others,
 )
-
 from millpond_cli.stack.components import TRITON
 from millpond_core.service import GRACE_S
 from millpond_core.settings import FILE_VARIABLE, PREFIX, SERVICES, Settings

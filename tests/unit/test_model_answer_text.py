@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models" / "generator" / "1"))
 
-from answer_text import AnswerText  # noqa: E402
+from answer_text import AnswerText
 
 
 def decode_bytes(tokens: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models" / "generator" / "1"))
 
-from sampling import DEFAULT_MAX_TOKENS, InvalidParams, Sampling, parse  # noqa: E402
+from sampling import DEFAULT_MAX_TOKENS, InvalidParams, Sampling, parse
 
 MOST = 512
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from manifests import LISTENS, REPOSITORY, component_of, compose, of_profile
 from prometheus_client.metrics import MetricWrapperBase
 
+from manifests import LISTENS, REPOSITORY, component_of, compose, of_profile
 from millpond_core import metrics
 from millpond_core.settings import SERVICES
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino
-from embedder_engine import Embeddings, EmbedderUnavailable
+from embedder_engine import EmbedderUnavailable, Embeddings
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 

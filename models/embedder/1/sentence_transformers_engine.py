@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from embedder_engine import Embeddings, EmbedderUnavailable
+from embedder_engine import EmbedderUnavailable, Embeddings
 
 ROWS_AT_ONCE = 64
 """The model's largest batch; the library sorts by length within it."""
