@@ -1,30 +1,32 @@
-"""What all tests share: the real components, each started once, when the first test asks for it."""
+"""What all tests share: the real components, started when a test first asks for them."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from millpond_cli.stack import Stack
-
-# Test support beside the tests is imported by name.
-sys.path.insert(0, str(Path(__file__).parent / "contract"))
+from millpond_cli.here import settings_of
+from millpond_cli.stack import Stack, free_port_base
+from pipeline import Pipeline
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 HOME = Path(os.environ.get("MILLPOND_HOME") or REPOSITORY / ".millpond")
-
-KAFKA_PORTS = 20_000
-"""Port base of the Kafka that contract tests share; a stack that a person runs has another."""
 
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real Kafka without topics."""
     run = tmp_path_factory.mktemp("kafka")
-    with Stack(HOME, KAFKA_PORTS, only={"kafka"}, run=run) as stack:
+    with Stack(HOME, free_port_base(), only={"kafka"}, run=run) as stack:
         yield stack.addresses.kafka
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """Everything, as `./millpond up` starts it, with data of its own: laws are held over all that lies on its topics."""
+    with Stack(HOME, free_port_base(), run=tmp_path_factory.mktemp("pipeline")) as stack:
+        yield Pipeline(stack.addresses, settings_of(stack.addresses))

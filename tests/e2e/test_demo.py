@@ -7,80 +7,24 @@ and conflicts. What is asserted is what any consumer of ai.results and ai.deadle
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from millpond.v1 import request_pb2, result_pb2
-from millpond_cli import metrics_page
-from millpond_cli.client import Requests, Results, result_in
+from millpond_cli.client import Requests, Results
 from millpond_cli.demo.docstrings import standard_library, texts
 from millpond_cli.demo.job import Outcome, run_job
 from millpond_cli.demo.workload import Demand, workload
-from millpond_cli.here import settings_of
-from millpond_cli.stack import Addresses, Stack, free_port_base
 from millpond_cli.traces import check, store_of
 from millpond_core import topics
-from millpond_core.settings import Settings
 from millpond_core.telemetry import start_tracing
-
-HOME = Path(os.environ.get("MILLPOND_HOME") or Path(__file__).resolve().parents[2] / ".millpond")
+from pipeline import PATIENCE_S, Pipeline
 
 REQUESTS = 80
-
-PATIENCE_S = 120.0
-"""Until something that must come is missed: a hang's bound, far above what a slow machine needs."""
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    addresses: Addresses
-    settings: Settings
-
-    def everything_on(self, topic: str) -> Sequence[Message]:
-        """All that a read_committed reader sees by now."""
-        consumer = Consumer(
-            self.settings.kafka_client(
-                {"group.id": "e2e", "isolation.level": "read_committed", "enable.partition.eof": True}
-            )
-        )
-        try:
-            partitions = list(consumer.list_topics(topic, PATIENCE_S).topics[topic].partitions)
-            consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-            found: list[Message] = []
-            ended = 0
-            while ended < len(partitions):
-                message = consumer.poll(PATIENCE_S)
-                assert message is not None, f"{topic} cannot be read to its end"
-                error = message.error()
-                if error is None:
-                    found.append(message)
-                else:
-                    assert error.code() == KafkaError._PARTITION_EOF  # pyright: ignore[reportPrivateUsage]
-                    ended += 1
-            return found
-        finally:
-            consumer.close()
-
-    def results(self) -> Sequence[result_pb2.Result]:
-        return [result_in(message) for message in self.everything_on(topics.RESULTS)]
-
-    def counted(self) -> metrics_page.Samples:
-        stand_in = self.addresses.stand_in.removesuffix("/v1")
-        services = [*self.addresses.http.values(), stand_in]
-        return metrics_page.read([*(f"{url}/metrics" for url in services), self.addresses.triton_metrics])
-
-
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    with Stack(HOME, free_port_base(), run=tmp_path_factory.mktemp("demo")) as stack:
-        yield Pipeline(stack.addresses, settings_of(stack.addresses))
 
 
 @pytest.fixture(scope="module")
