@@ -1,0 +1,59 @@
+"""From a model's answer to what is kept of it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond_cache.partition import question_of
+from millpond_cache.store import MAX_OUTPUT_BYTES, Entry, Lesson
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """ttl_s: where a request says none. dimension: of vectors in the store."""
+
+    ttl_s: int
+    max_temperature: float
+    dimension: int
+
+
+def lesson_of(learned: envelope_pb2.Learned, keeping: Keeping, now: float) -> Lesson | None:
+    """What is to be kept; None where the answer is not to be given again. now: seconds since 1970.
+
+    An empty answer is not kept, nor one longer than a store can hold, nor one whose time has passed already.
+    The answer belongs to the model that gave it, which is not the one first asked where a better one had to help.
+    """
+    request, output = learned.request, learned.output
+    answered_at = learned.answered_at.ToNanoseconds() / 1e9
+    expires_at = ceil(answered_at + (request.cache.ttl_s or keeping.ttl_s))
+    if learned.served_by.route == result_pb2.ROUTE_CACHE or not learned.served_by.model:
+        return None
+    if request.cache.mode == request_pb2.CACHE_MODE_BYPASS or is_varied(request, keeping.max_temperature):
+        return None
+    if not output.text or len(output.text.encode()) > MAX_OUTPUT_BYTES or expires_at <= now:
+        return None
+    embedding = learned.embedding if learned.HasField("embedding") else None
+    question = question_of(request, learned.served_by.model, embedding, keeping.dimension)
+    entry = Entry(
+        key=question.key,
+        tenant=question.tenant,
+        partition=question.partition,
+        embedder=question.embedder,
+        text=question.text if question.vector is not None else "",
+        model=question.model,
+        output=output.text,
+        finish_reason=output.finish_reason,
+        input_tokens=learned.usage.input_tokens,
+        output_tokens=learned.usage.output_tokens,
+        source_id=request.id,
+        answered_at=answered_at,
+        expires_at=expires_at,
+    )
+    return Lesson(entry, question.vector)
+
+
+def is_varied(request: request_pb2.Request, max_temperature: float) -> bool:
+    """Whether the request asks for another answer each time. One that names no temperature does not."""
+    return request.params.temperature > max_temperature

@@ -1,0 +1,163 @@
+"""The store in Milvus, 2.3 to 2.6, with pymilvus."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Coroutine, Sequence
+from dataclasses import asdict, fields
+from math import floor
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from pymilvus import AsyncMilvusClient, DataType, MilvusException
+from pymilvus.exceptions import DataNotMatchException, ParamError
+
+from millpond_cache.partition import MAX_EMBEDDER_BYTES, MAX_TEXT_BYTES, Space
+from millpond_cache.store import MAX_OUTPUT_BYTES, Candidate, Entry, Lesson, StoreRefused, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+COLLECTION = "millpond_cache_v1"
+"""One for all tenants, which are its partition key. Another schema gets another number, and begins empty."""
+
+CALL_S = 10.0
+"""Seconds of one call whose caller sets no shorter bound."""
+
+CREATION_S = 60.0
+"""Seconds to make the collection and load it, on a Milvus that has just started."""
+
+TENANT_PARTITIONS = 16
+"""Physical ones, over which tenants are spread by hash; Milvus 2.3 slows down with hundreds."""
+
+HNSW = {"M": 16, "efConstruction": 200}
+SEARCH = {"metric_type": "COSINE", "params": {"ef": 64}}
+"""20,000 vectors of 384: 3.3 ms at p50 with these (components.md); few candidates are asked for."""
+
+BATCH_ROWS = 500
+"""Entries in one upsert: some 10 MB at worst-case answers of 16 KB, under Milvus's 64 MB."""
+
+INVALID = 1100
+"""Milvus's code for what will not become right by trying again."""
+
+_FIELDS = [field.name for field in fields(Entry)]
+
+
+class MilvusStore:
+    """Implements `Store`. The connection is made by `prepare` and comes back by itself.
+
+    Consistency is bounded: an entry is seen some seconds after it was learned. Strong consistency costs 240 ms a look.
+    """
+
+    def __init__(self, address: str, dimension: int, token: str = "", collection: str = COLLECTION) -> None:
+        """address: "http://host:19530". dimension: of all vectors."""
+        self._collection = collection
+        self._dimension = dimension
+        self._client = AsyncMilvusClient(address, token=token, timeout=CALL_S)
+        self._no_vector = np.eye(1, dimension, dtype=np.float32)[0]
+        """Every row has a vector in Milvus 2.3. No embedder's name is empty, so this one is in no space."""
+
+    async def prepare(self) -> None:
+        """Raises StoreUnavailable too where a collection stands that has another dimension."""
+        if not await self._ask(self._client.has_collection(self._collection)):
+            await self._create()
+        described = await self._ask(self._client.describe_collection(self._collection))
+        dimension = next(
+            int(field["params"]["dim"]) for field in described["fields"] if field["type"] == DataType.FLOAT_VECTOR
+        )
+        if dimension != self._dimension:
+            raise StoreUnavailable(
+                f"the collection {self._collection} has vectors of {dimension} numbers, and cache.dimension is "
+                f"{self._dimension}: set it to the embedder's, and drop the collection if that is another"
+            )
+        await self._ask(self._client.load_collection(self._collection, timeout=CREATION_S))
+
+    async def get(self, keys: Sequence[str]) -> dict[str, Entry]:
+        if not keys:
+            return {}
+        rows = await self._ask(self._client.query(self._collection, ids=list(keys), output_fields=_FIELDS))
+        return {row["key"]: _entry(row) for row in rows}
+
+    async def nearest(
+        self, space: Space, vectors: Sequence[NDArray[np.float32]], limit: int, now: float
+    ) -> list[list[Candidate]]:
+        conditions = [f"{name} == {json.dumps(value)}" for name, value in space._asdict().items()]
+        found = await self._ask(
+            self._client.search(
+                self._collection,
+                data=list(vectors),
+                anns_field="vector",
+                filter=" and ".join([*conditions, f"expires_at > {floor(now)}"]),
+                limit=limit,
+                output_fields=_FIELDS,
+                search_params=SEARCH,
+            )
+        )
+        return [[Candidate(_entry(hit["entity"]), float(hit["distance"])) for hit in hits] for hits in found]
+
+    async def learn(self, lessons: Sequence[Lesson]) -> None:
+        rows = [
+            {**asdict(lesson.entry), "vector": self._no_vector if lesson.vector is None else lesson.vector}
+            for lesson in lessons
+        ]
+        for first in range(0, len(rows), BATCH_ROWS):
+            await self._ask(self._client.upsert(self._collection, rows[first : first + BATCH_ROWS]))
+
+    async def forget_expired(self, now: float) -> None:
+        await self._ask(self._client.delete(self._collection, filter=f"expires_at <= {floor(now)}"))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _create(self) -> None:
+        schema = AsyncMilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        text = DataType.VARCHAR
+        # Lengths are bytes of UTF-8, four for one character at most.
+        schema.add_field("key", text, max_length=64, is_primary=True)
+        schema.add_field("tenant", text, max_length=64, is_partition_key=True)
+        schema.add_field("partition", text, max_length=64)
+        schema.add_field("embedder", text, max_length=MAX_EMBEDDER_BYTES)
+        schema.add_field("text", text, max_length=MAX_TEXT_BYTES)
+        schema.add_field("model", text, max_length=1024)
+        schema.add_field("output", text, max_length=MAX_OUTPUT_BYTES)
+        schema.add_field("finish_reason", text, max_length=64)
+        schema.add_field("input_tokens", DataType.INT64)
+        schema.add_field("output_tokens", DataType.INT64)
+        schema.add_field("source_id", text, max_length=1024)
+        schema.add_field("answered_at", DataType.DOUBLE)
+        schema.add_field("expires_at", DataType.INT64)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self._dimension)
+        index = AsyncMilvusClient.prepare_index_params()
+        index.add_index("vector", index_type="HNSW", metric_type="COSINE", params=HNSW)
+        await self._ask(
+            self._client.create_collection(
+                self._collection,
+                schema=schema,
+                index_params=index,
+                consistency_level="Bounded",
+                num_partitions=TENANT_PARTITIONS,
+                timeout=CREATION_S,
+            )
+        )
+        logger.info("made the collection %s in Milvus", self._collection)
+
+    async def _ask(self, call: Coroutine[Any, Any, T]) -> T:
+        """What Milvus answers. Raises StoreRefused or StoreUnavailable."""
+        try:
+            return await call
+        except (DataNotMatchException, ParamError) as failure:
+            raise StoreRefused(str(failure)) from failure
+        except MilvusException as failure:
+            if failure.code == INVALID:
+                raise StoreRefused(failure.message) from failure
+            raise StoreUnavailable(failure.message) from failure
+        except grpc.RpcError as failure:
+            raise StoreUnavailable(str(failure)) from failure
+
+
+def _entry(row: dict[str, Any]) -> Entry:
+    return Entry(**{name: row[name] for name in _FIELDS})

@@ -1,0 +1,49 @@
+"""The answers of the last minute: Milvus, read with bounded consistency, shows them some seconds late.
+
+They are this replica's own: with several, a repeat that comes to another one in those seconds is a miss.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from millpond_cache.store import Entry
+
+SEEN_S = 60.0
+"""Seconds after which Milvus shows an entry (5 by default), with room. Not longer: another replica may have learned a
+newer answer since."""
+
+ENTRY_BYTES = 1500
+"""What an entry takes besides its texts."""
+
+
+class Recent:
+    """Entries by key, the newest kept. most_bytes: of all together, measured roughly."""
+
+    def __init__(self, most_bytes: float) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._entries: OrderedDict[str, tuple[float, Entry]] = OrderedDict()
+
+    def remember(self, entry: Entry, now: float) -> None:
+        self._forget(entry.key)
+        self._entries[entry.key] = (now, entry)
+        self._bytes += _size(entry)
+        while self._entries and (self._bytes > self._most_bytes or self._oldest() < now - SEEN_S):
+            self._forget(next(iter(self._entries)))
+
+    def get(self, key: str, now: float) -> Entry | None:
+        learned_at, entry = self._entries.get(key, (0.0, None))
+        return entry if learned_at >= now - SEEN_S else None
+
+    def _oldest(self) -> float:
+        return next(iter(self._entries.values()))[0]
+
+    def _forget(self, key: str) -> None:
+        if found := self._entries.pop(key, None):
+            self._bytes -= _size(found[1])
+
+
+def _size(entry: Entry) -> int:
+    # Python keeps up to four bytes a character.
+    return ENTRY_BYTES + 4 * (len(entry.text) + len(entry.output))

@@ -1,0 +1,36 @@
+"""The cache's own settings: the section `cache:` of the file, and where it listens."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from millpond_core.settings import Port, Seconds, Section, Settings
+
+
+class CacheSettings(Section):
+    semantic_threshold: float = Field(
+        default=0.95, gt=0, le=1, description="The least cosine at which another text's answer is given."
+    )
+    candidates: int = Field(default=4, gt=0, le=64, description="Nearest texts that are looked at for one request.")
+    ttl_s: int = Field(
+        default=24 * 3600, gt=0, description="Seconds that an answer may be given again, where its request says none."
+    )
+    max_temperature: float = Field(
+        default=0.7,
+        ge=0,
+        description="A request that asks for a higher temperature wants a new answer each time: it is not looked up, "
+        "and its answer not kept.",
+    )
+    lookup_timeout_s: Seconds = Field(default=0.25, description="Seconds after which a look-up is a miss.")
+    recent_mb: float = Field(
+        default=32, ge=0, description="Memory for the answers of the last minute, which Milvus may not show yet."
+    )
+    dimension: int = Field(default=384, gt=0, description="Numbers in a vector: the embedder's.")
+    milvus_token: SecretStr | None = Field(default=None, description="Milvus's token, or `user:password`.")
+
+
+class CacheServiceSettings(Settings):
+    http_port: Port = 19120
+    grpc_host: str = Field(default="127.0.0.1", description="Where the sync tier's look-ups are served.")
+    grpc_port: Port = Field(default=19130, description="Their port; 0 takes a free one.")
+    cache: CacheSettings = CacheSettings()

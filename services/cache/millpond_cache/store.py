@@ -1,0 +1,93 @@
+"""The port to what is remembered. Two adapters pass one contract suite: `memory_store` and `milvus_store`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from millpond_cache.partition import Space
+
+MAX_OUTPUT_BYTES = 65_535
+"""The longest answer that is kept: what Milvus holds in one field."""
+
+
+class StoreUnavailable(Exception):
+    """The store did not answer. The same call may succeed later."""
+
+
+class StoreRefused(Exception):
+    """The store will never take these entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One answer of a model. answered_at, expires_at: seconds since 1970, the second a whole number.
+
+    key: of the exact request. text: what was asked; "" where only the exact request may have the answer, and then
+    embedder is "" too. model: the configured name of the one that answered. source_id: the request's.
+    """
+
+    key: str
+    tenant: str
+    partition: str
+    embedder: str
+    text: str
+    model: str
+    output: str
+    finish_reason: str
+    input_tokens: int
+    output_tokens: int
+    source_id: str
+    answered_at: float
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """An entry to be kept. vector: float32 [dimension] of L2 norm 1, None where it is matched exactly only."""
+
+    entry: Entry
+    vector: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """similarity: the cosine of its vector to the asked one, from -1 to 1."""
+
+    entry: Entry
+    similarity: float
+
+
+class Store(Protocol):
+    """All methods but `close` raise StoreUnavailable; none waits longer than its caller lets it."""
+
+    async def prepare(self) -> None:
+        """Make what the store needs where it is not there. To be called before all others, and again after trouble."""
+        ...
+
+    async def get(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """The entries with these keys, those that have expired perhaps included."""
+        ...
+
+    async def nearest(
+        self, space: Space, vectors: Sequence[NDArray[np.float32]], limit: int, now: float
+    ) -> list[list[Candidate]]:
+        """For each vector at most `limit` entries of the space that have not expired, the nearest first."""
+        ...
+
+    async def learn(self, lessons: Sequence[Lesson]) -> None:
+        """Keep these, in place of entries with the same keys; no two of them have one key.
+
+        It may take seconds until they are seen. Raises StoreRefused too, and then none may be kept.
+        """
+        ...
+
+    async def forget_expired(self, now: float) -> None:
+        """Free what expired entries take."""
+        ...
+
+    async def close(self) -> None: ...
