@@ -45,7 +45,7 @@ PORTS = 22_000
 
 PARTITIONS = 2
 
-PATIENCE_S = 90.0
+PATIENCE_S = 20.0
 """Until something that must come is missed: a hang's bound, far above what a slow machine needs."""
 
 MODEL = "smollm2-135m"
