@@ -70,8 +70,12 @@ class RealKafka:
     def topic(self, partitions: int) -> str:
         name = fresh("topic")
         self._admin.create_topics([NewTopic(name, partitions, 1)])[name].result()
-        self._partitions[name] = partitions
+        self.know(name, partitions)
         return name
+
+    def know(self, topic: str, partitions: int) -> None:
+        """A topic that somebody else made."""
+        self._partitions[topic] = partitions
 
     def append(self, outgoing: Outgoing) -> None:
         place = -1 if outgoing.partition is None else outgoing.partition
