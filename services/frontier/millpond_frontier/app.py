@@ -35,8 +35,10 @@ async def serve(settings: FrontierSettings, runtime: Runtime) -> None:
         if model.kind == "openai"
     }
 
+    crash: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
     def make_worker(settle: Settle) -> Worker:
-        return Frontier(providers, own, settle, runtime.clock)
+        return Frontier(providers, own, settle, clock=runtime.clock, crash=crash)
 
     publisher = Publisher(settings)
     channel = grpc.aio.insecure_channel(settings.cache_grpc)
@@ -44,9 +46,12 @@ async def serve(settings: FrontierSettings, runtime: Runtime) -> None:
     cache = services_pb2_grpc.CacheStub(channel)
     tier = SyncTier(settings, providers, cache, publisher, clock=runtime.clock, tracing=runtime.tracing)
     server = await _listening(settings, tier, states)
+    stage = asyncio.create_task(serve_stage("frontier", settings, runtime, make_worker))
     try:
-        await serve_stage("frontier", settings, runtime, make_worker)
+        await asyncio.wait((stage, crash), return_when=asyncio.FIRST_COMPLETED)
+        await (crash if crash.done() else stage)
     finally:
+        stage.cancel()
         await states.enter_graceful_shutdown()
         # Calls that run are finished, as far as the time goes; new ones are refused.
         await server.stop(settings.drain_s)

@@ -21,12 +21,20 @@ class Frontier:
     """Implements the stage's `Worker`."""
 
     def __init__(
-        self, providers: Mapping[str, Provider], settings: FrontierSection, settle: Settle, clock: Clock
+        self,
+        providers: Mapping[str, Provider],
+        settings: FrontierSection,
+        settle: Settle,
+        *,
+        clock: Clock,
+        crash: asyncio.Future[None],
     ) -> None:
+        """crash: gets an exception that no request may raise, and that the process is to end with."""
         self._providers = providers
         self._settings = settings
         self._settle = settle
         self._clock = clock
+        self._crash = crash
         self._calls: dict[Job, asyncio.Task[None]] = {}
 
     def start(self, jobs: Sequence[Job]) -> None:
@@ -51,6 +59,9 @@ class Frontier:
         try:
             outcome = await self._outcome(job, began)
             self._settle(job, outcome)
+        except Exception as failure:
+            if not self._crash.done():
+                self._crash.set_exception(failure)
         finally:
             del self._calls[job]
 
