@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from cluster import Cluster, InMemory, RealKafka, fresh, held, polls, records_of
 
+from cluster import Cluster, InMemory, RealKafka, fresh, held, polls, records_of
 from millpond_core.processor import Aborted, Fenced, Outgoing, Partition, Position
 
 

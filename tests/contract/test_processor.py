@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from cluster import PATIENCE, Cluster, InMemory, RealKafka, fresh
 
+from cluster import PATIENCE, Cluster, InMemory, RealKafka, fresh
 from millpond_core.clock import SystemClock
 from millpond_core.processor import (
     BODY_HEADER,

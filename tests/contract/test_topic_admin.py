@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from cluster import fresh
 from confluent_kafka.admin import AdminClient
 
+from cluster import fresh
 from millpond_core.settings import Settings
 from millpond_core.topic_admin import TopicsDiffer, await_topics, main, make_topics, standing_topics
 from millpond_core.topics import TOPICS, Topic
