@@ -71,6 +71,9 @@ class Engine:
         self._client = triton.InferenceServerClient(address, channel_args=CHANNEL)
         self._address = address
         self._model = model
+        self._calls: set[asyncio.Timeout] = set()
+        self._died = ""
+        """What Triton said of the model's death, until the model is loaded again."""
 
     async def complete(
         self, prompt: str, sampling: str, *, timeout_s: float, headers: Mapping[str, str] | None = None
@@ -81,14 +84,19 @@ class Engine:
         Raises Refused where the request is at fault; EngineError, retryable: ENGINE_UNAVAILABLE where the model is not
         there or did not answer in timeout_s, ENGINE_ERROR where it failed or its answer makes no sense.
         """
+        call = asyncio.timeout(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with call:
+                self._calls.add(call)
                 answer = await self._ask(prompt, sampling, headers)
         except TimeoutError as failure:
-            raise self._away(f"no answer in {timeout_s:g} s") from failure
+            raise self._away(self._died or f"no answer in {timeout_s:g} s") from failure
         except grpc.aio.AioRpcError as failure:
             raise self._away(failure.details() or failure.code().name) from failure
+        finally:
+            self._calls.discard(call)
         if isinstance(answer, str):
+            self._notice(answer)
             raise self._failure(answer)
         return self._completion(answer)
 
@@ -100,18 +108,21 @@ class Engine:
                     return await self._not_ready()
                 answer = await self._ask("", '{"max_tokens": 1}', None)
         except TimeoutError:
-            return Fault("away", f"no answer in {CHECK_S:g} s")
+            # Triton may keep what it is asked of a dead process for half a minute.
+            return Fault("dead", self._died) if self._died else Fault("away", f"no answer in {CHECK_S:g} s")
         except InferenceServerException as failure:
             return Fault("away", failure.message())
         except grpc.aio.AioRpcError as failure:
             return Fault("away", failure.details() or failure.code().name)
-        if isinstance(answer, str) and DEAD in answer:
+        if isinstance(answer, str) and self._notice(answer):
             return Fault("dead", answer)
+        self._died = ""
         return None
 
     async def load(self) -> None:
         """Raises EngineError."""
         await self._control(self._client.load_model(self._model, client_timeout=LOAD_S))
+        self._died = ""
 
     async def unload(self) -> None:
         """Raises EngineError."""
@@ -134,6 +145,16 @@ class Engine:
             # Without it a row that was given up would run to its end.
             stream.cancel()
         return "the model ended the row without an answer"
+
+    def _notice(self, message: str) -> bool:
+        """Whether the model's process has ended: then no row that runs will be answered, and Triton tells only some."""
+        if DEAD not in message:
+            return False
+        self._died = message
+        now = asyncio.get_running_loop().time()
+        for call in self._calls:
+            call.reschedule(now)
+        return True
 
     def _completion(self, result: triton.InferResult) -> Completion:
         try:

@@ -19,7 +19,7 @@ from millpond_batcher.engine import Completion, Engine
 from millpond_batcher.plan import Batch, Wait, Waiting, Window, retry_after_s, run_s
 from millpond_batcher.revival import Revival
 from millpond_batcher.sampling import max_tokens, sampling
-from millpond_batcher.settings import BatcherSection, WindowSettings
+from millpond_batcher.settings import BatcherSection
 from millpond_core import metrics, telemetry
 from millpond_core.clock import Clock
 from millpond_core.envelope import TIER_WORDS
@@ -68,9 +68,9 @@ class Lane:
         self._prompt = ChatPrompt(model.chat_template)
         self._policy = plan.Policy(
             {
-                TIER_REALTIME: _window(settings.realtime),
-                TIER_STANDARD: _window(settings.standard),
-                TIER_OVERNIGHT: _window(settings.overnight),
+                TIER_REALTIME: Window(settings.realtime_rows, settings.realtime_wait_s),
+                TIER_STANDARD: Window(settings.standard_rows, settings.standard_wait_s),
+                TIER_OVERNIGHT: Window(settings.overnight_rows, settings.overnight_wait_s),
             },
             margin_s=settings.margin_s,
             reserved_rows=settings.reserved_rows,
@@ -256,7 +256,3 @@ class Lane:
             return
         self._opened()
         self._turn()
-
-
-def _window(settings: WindowSettings) -> Window:
-    return Window(settings.rows, settings.wait_s)

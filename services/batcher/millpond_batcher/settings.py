@@ -10,24 +10,38 @@ from millpond_batcher.chat_prompt import ChatPrompt, WrongTemplate
 from millpond_core.settings import Port, Seconds, Section, Settings
 
 
-class WindowSettings(Section):
-    """When the waiting requests of one tier are sent."""
-
-    rows: int = Field(gt=0, description="As soon as so many wait; never more together.")
-    wait_s: float = Field(ge=0, description="As soon as one has waited for so long, in seconds.")
-
-
 class BatcherSection(Section):
     """When batches are sent, and what is done when the engine fails."""
 
-    realtime: WindowSettings = Field(
-        default=WindowSettings(rows=16, wait_s=0), description="When waiting `realtime` requests are sent."
+    realtime_rows: int = Field(
+        default=16,
+        gt=0,
+        description="Waiting `realtime` requests are sent as soon as they are so many; never more together.",
     )
-    standard: WindowSettings = Field(
-        default=WindowSettings(rows=64, wait_s=1), description="When waiting `standard` requests are sent."
+    realtime_wait_s: float = Field(
+        default=0,
+        ge=0,
+        description="Waiting `realtime` requests are sent as soon as one has waited for so long, in seconds.",
     )
-    overnight: WindowSettings = Field(
-        default=WindowSettings(rows=64, wait_s=30), description="When waiting `overnight` requests are sent."
+    standard_rows: int = Field(
+        default=64,
+        gt=0,
+        description="Waiting `standard` requests are sent as soon as they are so many; never more together.",
+    )
+    standard_wait_s: float = Field(
+        default=1,
+        ge=0,
+        description="Waiting `standard` requests are sent as soon as one has waited for so long, in seconds.",
+    )
+    overnight_rows: int = Field(
+        default=64,
+        gt=0,
+        description="Waiting `overnight` requests are sent as soon as they are so many; never more together.",
+    )
+    overnight_wait_s: float = Field(
+        default=10,
+        ge=0,
+        description="Waiting `overnight` requests are sent as soon as one has waited for so long, in seconds.",
     )
     reserved_rows: int = Field(
         default=4, ge=0, description="Places in the engine, of a model's `max_rows`, that only `realtime` may take."
