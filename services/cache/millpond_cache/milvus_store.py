@@ -41,8 +41,12 @@ SEARCH = {"metric_type": "COSINE", "params": {"ef": 64}}
 BATCH_ROWS = 500
 """Entries in one upsert: some 10 MB at worst-case answers of 16 KB, under Milvus's 64 MB."""
 
-INVALID = 1100
-"""Milvus's code for what will not become right by trying again."""
+REFUSALS = (1100, 65535)
+"""Milvus's codes for what does not become right by trying again: an invalid parameter, and (2.3) data that does not
+fit, which it calls unexpected. One that came of something else loses an entry, where trying for ever would lose all."""
+
+# Each failure is raised, and logged by us; pymilvus logs it too, with its traceback.
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 _FIELDS = [field.name for field in fields(Entry)]
 
@@ -156,7 +160,7 @@ class MilvusStore:
         except (DataNotMatchException, ParamError) as failure:
             raise StoreRefused(str(failure)) from failure
         except MilvusException as failure:
-            if failure.code == INVALID:
+            if failure.code in REFUSALS:
                 raise StoreRefused(failure.message) from failure
             raise StoreUnavailable(failure.message) from failure
         except grpc.RpcError as failure:

@@ -1,0 +1,253 @@
+"""What the cache's store keeps and gives, on the memory store and on the real Milvus."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from numpy.typing import NDArray
+
+from millpond_cache.memory_store import MemoryStore
+from millpond_cache.milvus_store import MilvusStore
+from millpond_cache.partition import MAX_TEXT_BYTES, Space
+from millpond_cache.store import MAX_OUTPUT_BYTES, Candidate, Entry, Lesson, Store, StoreRefused, StoreUnavailable
+from millpond_cli.stack import Stack, free_port_base
+
+HOME = Path(os.environ.get("MILLPOND_HOME") or Path(__file__).resolve().parents[2] / ".millpond")
+
+PATIENCE_S = 60.0
+"""Until something that must be seen is missed; Milvus shows an entry a second or so after it was learned."""
+
+DIMENSION = 384
+
+NOW = time.time()
+LATER = int(NOW) + 3600
+
+
+@pytest.fixture(scope="module")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with Stack(HOME, free_port_base(), only={"milvus"}, run=tmp_path_factory.mktemp("milvus")) as stack:
+        yield stack.addresses.milvus
+
+
+@pytest_asyncio.fixture(params=["memory", "milvus"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    store = MemoryStore() if request.param == "memory" else MilvusStore(request.getfixturevalue("milvus"), DIMENSION)
+    await store.prepare()
+    yield store
+    await store.close()
+
+
+def fresh(word: str) -> str:
+    """A name that no other test has: they share a collection."""
+    return f"{word}-{uuid.uuid4().hex[:12]}"
+
+
+def vector(seed: int) -> NDArray[np.float32]:
+    values = np.random.default_rng(seed).normal(size=DIMENSION).astype(np.float32)
+    return (values / np.linalg.norm(values)).astype(np.float32)
+
+
+def space(tenant: str) -> Space:
+    return Space(tenant, "f" * 64, "embedder-1")
+
+
+def entry(of: Space, text: str = "Where to?", **fields: object) -> Entry:
+    known = Entry(
+        key=(uuid.uuid4().hex * 2),
+        tenant=of.tenant,
+        partition=of.partition,
+        embedder=of.embedder,
+        text=text,
+        model="smollm2-135m",
+        output="There.",
+        finish_reason="stop",
+        input_tokens=3,
+        output_tokens=2,
+        source_id="request-1",
+        answered_at=NOW,
+        expires_at=LATER,
+    )
+    return replace(known, **fields)  # pyright: ignore[reportArgumentType]
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not await condition():
+            pass
+
+
+async def learned(store: Store, lessons: Sequence[Lesson]) -> None:
+    """Learn them, and wait until all are seen by key; those with a vector by it too."""
+    await store.learn(lessons)
+    entries = {lesson.entry.key: lesson.entry for lesson in lessons}
+
+    async def seen() -> bool:
+        return await store.get(list(entries)) == entries and all(
+            [await found(store, each.entry, each.vector) for each in lessons if each.vector is not None]
+        )
+
+    await until(seen)
+
+
+async def found(store: Store, known: Entry, vector: NDArray[np.float32]) -> bool:
+    place = Space(known.tenant, known.partition, known.embedder)
+    (candidates,) = await store.nearest(place, [vector], 64, min(NOW, known.expires_at - 1))
+    return known in [candidate.entry for candidate in candidates]
+
+
+async def test_an_entry_comes_back_as_it_was(store: Store) -> None:
+    lesson = Lesson(
+        entry(space(fresh("acme")), 'Was heißt "größer"?\n\t\\ 😀', output="日本\u2028'x' \\u0041"), vector(1)
+    )
+    await learned(store, [lesson])
+
+
+async def test_the_longest_texts_are_kept(store: Store) -> None:
+    place = space(fresh("acme"))
+    known = entry(place, "ä" * (MAX_TEXT_BYTES // 2), output="€" * (MAX_OUTPUT_BYTES // 3), source_id="😀" * 256)
+    await learned(store, [Lesson(replace(known, model="😀" * 256), vector(1))])
+
+
+async def test_unknown_keys_have_no_entries(store: Store) -> None:
+    assert await store.get(["0" * 64]) == {}
+    assert await store.get([]) == {}
+
+
+async def test_nobody_is_near_in_an_empty_space(store: Store) -> None:
+    assert await store.nearest(space(fresh("acme")), [vector(1), vector(2)], 4, NOW) == [[], []]
+
+
+async def test_the_nearest_come_first_with_their_cosine(store: Store) -> None:
+    place = space(fresh("acme"))
+    vectors = [vector(seed) for seed in range(20)]
+    lessons = [Lesson(entry(place, f"text {number}"), each) for number, each in enumerate(vectors)]
+    await learned(store, lessons)
+    asked = [vectors[3], (vectors[5] + vectors[6]).astype(np.float32)]
+    answers = await store.nearest(place, asked, 4, NOW)
+    for one, candidates in zip(asked, answers, strict=True):
+        truth = sorted((float(one @ each / np.linalg.norm(one)) for each in vectors), reverse=True)[:4]
+        assert [candidate.similarity for candidate in candidates] == pytest.approx(truth, abs=1e-3)
+        for candidate in candidates:
+            place_of = int(candidate.entry.text.split()[1])
+            expected = one @ vectors[place_of] / np.linalg.norm(one)
+            assert candidate.similarity == pytest.approx(float(expected), abs=1e-3)
+    assert answers[0][0].entry == lessons[3].entry
+
+
+async def test_no_entry_is_near_outside_its_space(store: Store) -> None:
+    place = space(fresh("acme"))
+    others = [
+        place._replace(tenant=fresh("acme")),
+        place._replace(partition="e" * 64),
+        place._replace(embedder="embedder-2"),
+        place._replace(embedder='embedder-1" or "" == "'),
+        place._replace(embedder="embedder-1\\"),
+    ]
+    lessons = [Lesson(entry(each, each.embedder), vector(1)) for each in (place, *others)]
+    await learned(store, lessons)
+    for each, lesson in zip((place, *others), lessons, strict=True):
+        assert entries(await store.nearest(each, [vector(1)], 64, NOW)) == [lesson.entry]
+
+
+async def test_an_entry_that_has_expired_is_not_near(store: Store) -> None:
+    place = space(fresh("acme"))
+    lessons = [Lesson(entry(place, expires_at=LATER + more), vector(1)) for more in (0, 1, 2)]
+    await learned(store, lessons)
+    answers = await store.nearest(place, [vector(1)], 4, LATER + 1)
+    assert entries(answers) == [lessons[2].entry]
+
+
+async def test_an_entry_without_a_vector_is_near_to_nothing(store: Store) -> None:
+    place = space(fresh("acme"))
+    blind = entry(place._replace(embedder=""), "")
+    await learned(store, [Lesson(blind, None), Lesson(entry(place), vector(1))])
+    for asked in (vector(1), np.eye(1, DIMENSION, dtype=np.float32)[0]):
+        assert blind not in entries(await store.nearest(place, [asked], 64, NOW))
+
+
+async def test_the_later_answer_takes_the_earlier_ones_place(store: Store) -> None:
+    place = space(fresh("acme"))
+    first = entry(place)
+    second = replace(first, output="Elsewhere.")
+    await learned(store, [Lesson(first, vector(1))])
+    await learned(store, [Lesson(second, vector(2))])
+
+    async def one_is_left() -> bool:
+        return entries(await store.nearest(place, [vector(1)], 64, NOW)) == [second]
+
+    await until(one_is_left)
+
+
+async def test_learning_twice_is_as_learning_once(store: Store) -> None:
+    place = space(fresh("acme"))
+    lesson = Lesson(entry(place), vector(1))
+    await learned(store, [lesson])
+    await learned(store, [lesson])
+    assert entries(await store.nearest(place, [vector(1)], 64, NOW)) == [lesson.entry]
+
+
+async def test_what_has_expired_can_be_forgotten(store: Store) -> None:
+    place = space(fresh("acme"))
+    stays, goes = (entry(place, expires_at=end) for end in (LATER, int(NOW) - 1))
+    await learned(store, [Lesson(stays, vector(1)), Lesson(goes, vector(2))])
+    await store.forget_expired(NOW)
+
+    async def only_one_stays() -> bool:
+        return await store.get([stays.key, goes.key]) == {stays.key: stays}
+
+    await until(only_one_stays)
+
+
+async def test_preparing_again_keeps_what_is_there(store: Store) -> None:
+    lesson = Lesson(entry(space(fresh("acme"))), vector(1))
+    await learned(store, [lesson])
+    await store.prepare()
+    assert await store.get([lesson.entry.key]) == {lesson.entry.key: lesson.entry}
+
+
+# Milvus's own troubles
+
+
+async def test_a_vector_that_does_not_fit_is_refused(milvus: str) -> None:
+    store = MilvusStore(milvus, DIMENSION)
+    await store.prepare()
+    with pytest.raises(StoreRefused):
+        await store.learn([Lesson(entry(space(fresh("acme"))), vector(1)[:5])])
+    with pytest.raises(StoreRefused):
+        await store.learn([Lesson(entry(space(fresh("acme")), "x" * (MAX_TEXT_BYTES + 1)), vector(1))])
+    await store.close()
+
+
+async def test_a_collection_of_other_vectors_is_named(milvus: str) -> None:
+    first = MilvusStore(milvus, DIMENSION)
+    await first.prepare()
+    await first.close()
+    other = MilvusStore(milvus, 768)
+    with pytest.raises(StoreUnavailable, match=r"384 numbers.*cache\.dimension is 768"):
+        await other.prepare()
+    await other.close()
+
+
+async def test_a_milvus_that_is_not_there_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        address = f"http://127.0.0.1:{gone.getsockname()[1]}"
+    store = MilvusStore(address, DIMENSION)
+    for call in (store.prepare(), store.get(["0" * 64]), store.nearest(space("acme"), [vector(1)], 1, NOW)):
+        with pytest.raises(StoreUnavailable):
+            await call
+    await store.close()
+
+
+def entries(answers: Sequence[Sequence[Candidate]]) -> list[Entry]:
+    (candidates,) = answers
+    return [candidate.entry for candidate in candidates]
