@@ -30,9 +30,10 @@ class Breaker:
     timeout_s: how fast the store must answer to be asked again.
     """
 
-    def __init__(self, store: Store, timeout_s: float) -> None:
+    def __init__(self, store: Store, timeout_s: float, pause_s: float = PAUSE_S) -> None:
         self._store = store
         self._timeout_s = timeout_s
+        self._pause_s = pause_s
         self._failures = 0
         self._open = asyncio.Event()
         self._open.set()
@@ -65,7 +66,7 @@ class Breaker:
                 if tries % QUIET_TRIES == 0:
                     logger.warning("waiting for the cache's store, meanwhile all is a miss: %s", failure or "no answer")
                 tries += 1
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(self._pause_s)
             else:
                 # One failure more opens it again: it has yet to show that it can bear the load.
                 self._failures = FAILURES - 1
