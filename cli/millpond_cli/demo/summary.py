@@ -58,7 +58,10 @@ class Costs:
 
 @dataclass(frozen=True)
 class Summary:
-    """routes: by who answered, with the tokens and the dollars of each; "none" for requests without an answer."""
+    """by_route: by who answered, with the tokens and the dollars of each; "none" for requests without an answer.
+
+    by_hit: the cache's answers, by kind.
+    """
 
     requests: int
     results: int
@@ -66,6 +69,7 @@ class Summary:
     errors: Mapping[str, int]
     again: int
     by_route: Mapping[str, int]
+    by_hit: Mapping[str, int]
     tokens_by_route: Mapping[str, Tokens]
     cost_by_route: Mapping[str, Decimal]
     by_tier: Mapping[str, Latency]
@@ -95,6 +99,7 @@ def summarise(
         errors=Counter(result.error.code for result in results if result.status != result_pb2.STATUS_OK),
         again=again,
         by_route={word: len(those) for word, those in by_route.items()},
+        by_hit=Counter(result.served_by.cache.kind for result in by_route["cache"]),
         tokens_by_route={word: usage_of(those) for word, those in by_route.items()},
         cost_by_route={word: spent_on(those) for word, those in by_route.items()},
         by_tier=latencies(results),
@@ -194,6 +199,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "errors": summary.results - summary.ok,
         "errors_by_code": dict(summary.errors),
         "by_route": dict(summary.by_route),
+        "by_hit": dict(summary.by_hit),
         "by_tier": {tier: asdict(latency) for tier, latency in summary.by_tier.items()},
         "batches": {"count": summary.batches.count, "mean_size": round(summary.batches.mean_size, 2)},
         "usage": asdict(summary.usage),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from millpond_core.settings import ModelSettings
 
 WHO = {"cache": "cache", "small": "small model", "frontier": "large model", "none": "nobody"}
+HITS = {"exact": "the same words", "semantic": "other words"}
 
 
 def tables(summary: Summary, models: Sequence[ModelSettings], config: Path, *, has_stand_in: bool) -> Group:
@@ -53,15 +54,17 @@ def answers(summary: Summary, *, has_stand_in: bool) -> Table:
         if not count:
             continue
         tokens, spent = summary.tokens_by_route[route], summary.cost_by_route[route]
-        shown = f"{name} (stand-in)" if route == "frontier" and has_stand_in else name
         table.add_row(
-            shown,
+            f"{name} (stand-in)" if route == "frontier" and has_stand_in else name,
             str(count),
             f"{count / summary.results:.0%}",
             f"{tokens.input_tokens:,}",
             f"{tokens.output_tokens:,}",
             _dollars(spent),
         )
+        if route == "cache":
+            for kind, words in HITS.items():
+                table.add_row(f"  {words}", str(summary.by_hit.get(kind, 0)), style="dim")
     return table
 
 

@@ -19,22 +19,24 @@ from millpond_core.identity import key_of
 TENANTS = ("acme", "globex")
 
 HARD = 0.03
-QUESTION = 0.08
+QUESTION = 0.06
 AGAIN = 0.35
 """Shares of all requests: hard ones, for the large model; questions of people who wait; and what is asked again. The
 rest, more than half, are documents: three to be summarised for each two to be classified."""
 
 SUMMARISED = 3 / 5
 
-PACE_S = 0.1
-"""Between two questions of people: unlike documents they do not come all at once."""
+PACE_S = {1: 1.0, 2: 0.25}
+"""Between two questions of people, by wave: unlike documents they do not come all at once. Beside a full batch the
+engine has places for about one a second; in the second wave the cache takes most."""
 
 SUMMARY_TOKENS = 40
 CLASS_TOKENS = 8
-ANSWER_TOKENS = 48
+ANSWER_TOKENS = 32
 EXPLANATION_TOKENS = 24
-"""The longest answers: a sentence, a word, two sentences, and the beginning of an explanation."""
+"""The longest answers: a sentence, a word, another sentence, and the beginning of an explanation."""
 
+ASKED_BY_PEOPLE = ("question", "reworded")
 EXPLAIN = "explain"
 """The kind for the large model."""
 
@@ -156,9 +158,7 @@ def _paced(demands: Sequence[Demand]) -> Sequence[Demand]:
     """Documents come at once, questions one after the other; within a wave by the time at which they come."""
     waiting = {1: count(), 2: count()}
     paced = [
-        replace(demand, after_s=next(waiting[demand.wave]) * PACE_S)
-        if demand.kind in ("question", "reworded")
-        else demand
-        for demand in demands
+        replace(each, after_s=next(waiting[each.wave]) * PACE_S[each.wave]) if each.kind in ASKED_BY_PEOPLE else each
+        for each in demands
     ]
     return sorted(paced, key=lambda demand: (demand.wave, demand.after_s))
