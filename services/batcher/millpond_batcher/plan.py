@@ -24,7 +24,7 @@ TIERS = (TIER_REALTIME, TIER_STANDARD, TIER_OVERNIGHT)
 """Who goes first, where no deadline is near."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Waiting(Generic[Item]):
     """One request that waits. Times in seconds since 1970; run_s: seconds that its row is expected to run."""
 

@@ -1,0 +1,27 @@
+"""The batcher's settings: what the page says of them, and what is refused at start."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from millpond_batcher.settings import BatcherSection, BatcherSettings
+
+README = Path(__file__).resolve().parents[2] / "services" / "batcher" / "README.md"
+
+
+def test_the_readme_has_each_setting_with_its_default_and_meaning() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (.+) \|$", README.read_text(), re.MULTILINE)
+    fields = BatcherSection.model_fields
+    assert [(name, meaning) for name, _, meaning in rows] == [(name, each.description) for name, each in fields.items()]
+    assert BatcherSection.model_validate({name: default for name, default, _ in rows}) == BatcherSection()
+
+
+def test_a_template_that_does_not_compile_is_named_at_start() -> None:
+    models = [model.model_dump() for model in BatcherSettings().models]
+    broken = [{**model, "chat_template": "{% if %}"} for model in models]
+    with pytest.raises(ValidationError, match="chat_template of smollm2-135m: line 1"):
+        BatcherSettings.model_validate({"models": broken})
