@@ -167,15 +167,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     topics = (*TOPICS, *bound_topics(settings.tenants_by_topic))
     try:
         made = make_topics(admin, topics, given.partitions, given.replication)
-        standing = standing_topics(admin, [topic.name for topic in topics])
+        standing = _shown(admin, [topic.name for topic in topics])
     except KafkaException as failure:
         print(f"Kafka at {given.bootstrap}: {failure.args[0].str()}", file=sys.stderr)
         return 1
     print(f"topics: {len(made)} made, {len(topics) - len(made)} stood")
-    lines = [line for topic in topics for line in differences(topic, standing[topic.name], given.partitions)]
+    lines = [f"{topic.name} was made, and Kafka does not show it" for topic in topics if topic.name not in standing]
+    there = [topic for topic in topics if topic.name in standing]
+    lines += [line for topic in there for line in differences(topic, standing[topic.name], given.partitions)]
     for line in lines:
         print(line, file=sys.stderr)
     return 1 if lines else 0
+
+
+def _shown(admin: AdminClient, names: Sequence[str]) -> dict[str, Standing]:
+    """Those that stand, once all do: a broker may show a topic a moment after it was made. Raises KafkaException."""
+    until = time.monotonic() + CREATION_S
+    while len(standing := standing_topics(admin, names)) < len(names) and time.monotonic() < until:
+        time.sleep(RETRY_S)
+    return standing
 
 
 def _existing(description: Future[Any]) -> Any | None:
