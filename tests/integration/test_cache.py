@@ -11,7 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,20 +20,20 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Message, Producer
 from confluent_kafka.admin import AdminClient
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from numpy.typing import NDArray
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2, services_pb2, services_pb2_grpc
-from millpond_cli.stack import Stack
+from millpond_cli.stack import Stack, free_port_base
 from millpond_core import topics
 from millpond_core.embedding import pack
 from millpond_core.envelope import routed_record
 from millpond_core.identity import body_hash, key_of
 from millpond_core.processor import Outgoing
-from millpond_core.telemetry import Tracing, trace_id
+from millpond_core.telemetry import CACHE_OUTCOME, CACHE_SIMILARITY, CACHE_SOURCE_ID, REQUEST_ID, Tracing
 from millpond_core.topic_admin import make_topics
 
 T = TypeVar("T")
@@ -40,12 +41,9 @@ T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOME = Path(os.environ.get("MILLPOND_HOME") or REPOSITORY / ".millpond")
 
-PORTS = 22_000
-"""Port base of this file's stack."""
-
 PARTITIONS = 2
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 """Until something that must come is missed: a hang's bound, far above what a slow machine needs."""
 
 MODEL = "smollm2-135m"
@@ -56,7 +54,7 @@ ELSEWHERE = {topics.BATCH_REALTIME, topics.BATCH_STANDARD, topics.BATCH_OVERNIGH
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     run = tmp_path_factory.mktemp("stack")
-    with Stack(HOME, PORTS, only={"kafka", "milvus", "triton"}, run=run) as running:
+    with Stack(HOME, free_port_base(), only={"kafka", "milvus", "triton"}, run=run) as running:
         admin = AdminClient({"bootstrap.servers": running.addresses.kafka})
         make_topics(admin, topics.TOPICS, PARTITIONS, 1)
         yield running
@@ -69,20 +67,27 @@ class Cache:
     process: subprocess.Popen[bytes]
     http: str
     grpc: str
-    log: Path
     traces: Path
     producer: Producer
     consumer: Consumer
     seen: dict[str, tuple[str, bytes]] = field(default_factory=dict[str, tuple[str, bytes]])
+    letters: list[Message] = field(default_factory=list[Message])
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, "the cache has ended"
+        return answers(f"{self.http}/readyz")
 
     def send(self, outgoing: Outgoing) -> None:
         self.producer.produce(outgoing.topic, outgoing.value, outgoing.key, headers=list(outgoing.headers))
         self.producer.flush()
 
-    def outcome(self, routed: envelope_pb2.Routed) -> tuple[str, bytes]:
-        """Where the request went: the topic and the record's value."""
+    def ask(self, routed: envelope_pb2.Routed) -> None:
         span = Tracing().send(topics.ROUTED, None)
         self.send(routed_record(topics.ROUTED, routed, span, body_hash(routed.request)))
+
+    def outcome(self, routed: envelope_pb2.Routed) -> tuple[str, bytes]:
+        """Where the request went: the topic and the record's value."""
+        self.ask(routed)
         return self.await_outcome(routed.request.id)
 
     def await_outcome(self, id: str) -> tuple[str, bytes]:
@@ -128,14 +133,17 @@ class Cache:
         for message in self.consumer.consume(100, 0.1):
             if message.error() is None:
                 name = bytes(message.key() or b"").decode().partition("/")[2]
+                if message.topic() == topics.DEADLETTER:
+                    self.letters.append(message)
+                    continue
                 assert name not in self.seen, f"two outcomes of {name}"
                 self.seen[name] = (str(message.topic()), bytes(message.value() or b""))
         return id in self.seen
 
 
-@pytest.fixture(scope="module")
-def cache(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
-    folder = tmp_path_factory.mktemp("cache")
+@contextmanager
+def running(stack: Stack, folder: Path, replica: int) -> Generator[Cache]:
+    """A cache that is ready; told to stop at the end, and seen to do it."""
     http, grpc_port = free_ports(2)
     bootstrap = stack.addresses.kafka
     environment = {
@@ -148,34 +156,36 @@ def cache(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
         "MILLPOND_HTTP_PORT": str(http),
         "MILLPOND_GRPC_PORT": str(grpc_port),
         "MILLPOND_STATE_DIR": str(folder / "state"),
+        "MILLPOND_REPLICA": str(replica),
         "MILLPOND_TRACES_FILE": str(folder / "traces.jsonl"),
     }
     log = folder / "log"
     with log.open("wb") as sink:
         process = subprocess.Popen([sys.executable, "-m", "millpond_cache"], env=environment, stdout=sink, stderr=sink)
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test", "isolation.level": "read_committed"})
-    consumer.subscribe([topics.RESULTS, *ELSEWHERE])
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": unique(), "isolation.level": "read_committed"})
+    consumer.subscribe([topics.RESULTS, topics.DEADLETTER, *ELSEWHERE])
+    producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random"})
+    cache = Cache(
+        process, f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc_port}", folder / "traces.jsonl", producer, consumer
+    )
     try:
-        until(lambda: answers(f"http://127.0.0.1:{http}/readyz"))
-        until(lambda: consumer.poll(0.1) is None and len(consumer.assignment()) == PARTITIONS * 5)
-        yield Cache(
-            process,
-            f"http://127.0.0.1:{http}",
-            f"127.0.0.1:{grpc_port}",
-            log,
-            folder / "traces.jsonl",
-            Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random"}),
-            consumer,
-        )
+        until(cache.is_ready)
+        until(lambda: consumer.poll(0.1) is None and len(consumer.assignment()) == PARTITIONS * 6)
+        yield cache
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0, log.read_text()[-4000:]
-    except BaseException:
-        print(log.read_text()[-8000:])
-        raise
+        assert process.wait(PATIENCE_S) == 0
     finally:
+        # pytest shows it where a test failed.
+        print(log.read_text()[-8000:])
         process.kill()
         process.wait()
         consumer.close()
+
+
+@pytest.fixture(scope="module")
+def cache(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
+    with running(stack, tmp_path_factory.mktemp("cache"), replica=0) as cache:
+        yield cache
 
 
 @pytest.fixture
@@ -215,7 +225,7 @@ def unique() -> str:
 
 def vector(seed: int) -> NDArray[np.float32]:
     values = np.random.default_rng(seed).normal(size=384).astype(np.float32)
-    return values / np.linalg.norm(values)
+    return (values / np.linalg.norm(values)).astype(np.float32)
 
 
 def near(other: NDArray[np.float32], cosine: float) -> NDArray[np.float32]:
@@ -303,10 +313,149 @@ def test_another_text_with_the_same_meaning_has_the_same_answer(cache_with_store
     assert blind.decision.reasons[0].code == "cache.miss.no_embedding"
 
 
+def test_an_answer_stays_with_its_tenant_and_its_system_prompt(cache_with_store: Cache) -> None:
+    cache = cache_with_store
+    first = routed(request("How high is the Brocken?"), vector(3))
+    cache.teach(first, "1,141 metres.")
+    until(lambda: cache.reason(first.request) == "cache.exact")
+    instructed = request("How high is the Brocken?")
+    instructed.messages.insert(0, request_pb2.Message(role="system", content="Answer in feet."))
+    for asked in (request("How high is the Brocken?", tenant="other"), instructed):
+        _, on = cache.forwarded(routed(asked, vector(3)))
+        assert [reason.code for reason in on.decision.reasons] == ["cache.miss.empty"]
+
+
+def test_modes(cache_with_store: Cache) -> None:
+    cache = cache_with_store
+
+    def asked(mode: request_pb2.CacheMode) -> envelope_pb2.Routed:
+        return routed(request("Who built the first windmill?", cache=request_pb2.CacheOptions(mode=mode)))
+
+    missed = cache.result(asked(request_pb2.CACHE_MODE_ONLY))
+    assert (missed["status"], missed["error"]["code"]) == ("error", "cache_miss")
+    cache.teach(asked(request_pb2.CACHE_MODE_USE), "The Persians.")
+    until(lambda: cache.reason(asked(request_pb2.CACHE_MODE_USE).request) == "cache.exact")
+    assert cache.result(asked(request_pb2.CACHE_MODE_ONLY))["output"]["text"] == "The Persians."
+    for mode, reason in ((request_pb2.CACHE_MODE_REFRESH, "refresh"), (request_pb2.CACHE_MODE_BYPASS, "bypass")):
+        _, on = cache.forwarded(asked(mode))
+        assert [each.code for each in on.decision.reasons] == [f"cache.{reason}"]
+    cache.teach(asked(request_pb2.CACHE_MODE_REFRESH), "Nobody knows.")
+    until(lambda: cache.lookup(asked(request_pb2.CACHE_MODE_USE).request).answer.output.text == "Nobody knows.")
+
+
+def test_a_copy_is_dropped_and_a_conflict_goes_to_the_dead_letters(cache: Cache) -> None:
+    asked = routed(request("Once?"))
+    cache.outcome(asked)
+    cache.ask(asked)
+    other = routed(request("Twice?"))
+    other.request.id = asked.request.id
+    cache.ask(other)
+    # A second outcome of one id fails the reading of any later one.
+    until(lambda: cache.outcome(routed(request("And then?"))) and cache.letters)
+    (letter,) = cache.letters
+    assert dict(letter.headers() or [])["dead-letter-reason"] == b"id_conflict"
+
+
+# The sync tier's side
+
+
+def test_the_sync_tier_gets_the_answer_to_a_paraphrase(cache_with_store: Cache) -> None:
+    cache = cache_with_store
+    first = request("what is the difference between a list and a tuple in python?")
+    before = cache.lookup(first)
+    assert before.reasons[0].code == "cache.miss.empty"
+    assert not before.HasField("answer")
+    taught = routed(first)
+    taught.embedding.CopyFrom(before.embedding)
+    cache.teach(taught, "A tuple cannot be changed.")
+
+    def again() -> services_pb2.LookupResponse | None:
+        found = cache.lookup(request("what's the difference between a list and a tuple in python"))
+        return found if found.HasField("answer") else None
+
+    found = until(again)
+    assert found.answer.status == result_pb2.STATUS_OK
+    assert found.answer.output.text == "A tuple cannot be changed."
+    assert found.answer.served_by.cache.kind == "semantic"
+    assert found.answer.served_by.cache.source_id == first.id
+    assert found.answer.usage == result_pb2.Usage(input_tokens=7, output_tokens=5)
+
+
+def test_a_look_up_without_a_model_is_refused(cache: Cache) -> None:
+    with grpc.insecure_channel(cache.grpc) as channel:
+        stub: Any = services_pb2_grpc.CacheStub(channel)
+        with pytest.raises(grpc.RpcError) as failure:
+            stub.Lookup(services_pb2.LookupRequest(request=request("Where to?")))
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_grpc_says_how_it_is_and_what_it_serves(cache: Cache) -> None:
+    with grpc.insecure_channel(cache.grpc) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        asked = health_pb2.HealthCheckRequest(service="millpond.v1.Cache")
+        assert health.Check(asked).status == health_pb2.HealthCheckResponse.SERVING
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        (listed,) = reflection.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        assert "millpond.v1.Cache" in [each.name for each in listed.list_services_response.service]
+
+
+# What can be seen of it
+
+
+def test_the_process_span_tells_what_came_of_the_look_up(cache_with_store: Cache) -> None:
+    cache = cache_with_store
+    first = routed(request("Where does the Danube end?"))
+    cache.teach(first, "In the Black Sea.")
+    until(lambda: cache.reason(first.request) == "cache.exact")
+    hit, miss = routed(request("Where does the Danube end?")), routed(request("Where does the Danube begin?"))
+    cache.result(hit)
+    cache.forwarded(miss)
+
+    def told(id: str) -> dict[str, Any] | None:
+        spans = (json.loads(line) for line in cache.traces.read_text().splitlines())
+        return next((span["attributes"] for span in spans if span["attributes"].get(REQUEST_ID) == id), None)
+
+    attributes = until(lambda: told(hit.request.id))
+    assert (attributes[CACHE_OUTCOME], attributes[CACHE_SIMILARITY]) == ("exact", 1.0)
+    assert attributes[CACHE_SOURCE_ID] == first.request.id
+    assert until(lambda: told(miss.request.id))[CACHE_OUTCOME] == "miss"
+
+
+# Without Milvus
+
+
+def test_without_milvus_all_goes_on_and_what_was_learned_is_there_when_it_is_back(
+    cache: Cache, stack: Stack, tmp_path: Path
+) -> None:
+    """Milvus is stopped, requests and answers come, a second cache starts meanwhile, and Milvus comes back."""
+    until(cache.knows_store)
+    first = routed(request("How long is the Elbe from source to mouth?"), vector(5))
+    stack.halt("milvus")
+    for _ in range(20):
+        _, on = cache.forwarded(routed(request("Is anybody there?")))
+        assert [reason.code for reason in on.decision.reasons] == ["cache.unavailable"]
+    cache.teach(first, "1,094 kilometres.")
+    # This replica knows it already.
+    until(lambda: cache.outcome(routed(request("How long is the Elbe from source to mouth?")))[0] == topics.RESULTS)
+    assert cache.is_ready()
+    with running(stack, tmp_path, replica=1) as late:
+        assert late.reason(request("Is anybody there?")) == "cache.unavailable"
+        stack.restart("milvus")
+        for each in (cache, late):
+            until(each.knows_store)
+
+        def near_text() -> bool:
+            asked = routed(request("From source to mouth, how long is the Elbe?"), near(vector(5), 0.98))
+            return cache.outcome(asked)[0] == topics.RESULTS
+
+        until(near_text)
+        until(lambda: late.reason(first.request) == "cache.exact")
+
+
 # Patience
 
 
-def until(condition: Callable[[], T]) -> T:
+def until(condition: Callable[[], T | None]) -> T:
     """What the condition gives when it is true."""
     deadline = time.monotonic() + PATIENCE_S
     while not (value := condition()):

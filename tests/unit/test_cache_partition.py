@@ -17,14 +17,16 @@ TEXTS = st.text(alphabet="ab\0\n:1 ", max_size=4)
 MESSAGES = st.lists(
     st.builds(request_pb2.Message, role=st.sampled_from(["system", "user", "assistant"]), content=TEXTS), max_size=4
 )
-TENANTS = st.sampled_from(["a", "ab", "b"])
+NAMES = st.sampled_from(["a", "ab", "b", "ba"])
+"""Of tenants and models; two pairs of them run into one text."""
+
 PARAMS = st.builds(
     request_pb2.Params,
     max_tokens=st.none() | st.integers(0, 2),
     temperature=st.none() | st.sampled_from([0.0, 0.5]),
     stop=st.lists(TEXTS, max_size=2),
 )
-REQUESTS = st.builds(request_pb2.Request, tenant=TENANTS, messages=MESSAGES, params=PARAMS)
+REQUESTS = st.builds(request_pb2.Request, tenant=NAMES, messages=MESSAGES, params=PARAMS)
 
 VECTOR = np.eye(1, 384, dtype=np.float32)[0]
 
@@ -41,11 +43,18 @@ def what_it_depends_on(request: request_pb2.Request, model: str) -> tuple[object
     return request.tenant, model, others, params
 
 
-@given(REQUESTS, REQUESTS, TENANTS, TENANTS)
+@given(REQUESTS, REQUESTS, NAMES, NAMES)
 def test_two_requests_share_a_partition_if_all_but_the_asked_text_is_equal(
     one: request_pb2.Request, other: request_pb2.Request, model: str, other_model: str
 ) -> None:
     same = what_it_depends_on(one, model) == what_it_depends_on(other, other_model)
+    assert (partition_of(one, model) == partition_of(other, other_model)) == same
+
+
+@given(NAMES, NAMES, NAMES, NAMES)
+def test_tenant_and_model_do_not_run_together(tenant: str, model: str, other_tenant: str, other_model: str) -> None:
+    one, other = (request_pb2.Request(tenant=name, messages=asked().messages) for name in (tenant, other_tenant))
+    same = (tenant, model) == (other_tenant, other_model)
     assert (partition_of(one, model) == partition_of(other, other_model)) == same
 
 

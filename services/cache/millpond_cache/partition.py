@@ -84,11 +84,11 @@ def question_of(
 def partition_of(request: request_pb2.Request, model: str) -> str:
     """The same for two requests whose answers may be exchanged if their asked texts mean the same.
 
-    A parameter that is left out and the same parameter at its default are two partitions: defaults change.
+    Which message is asked is not hashed by itself: the roles say it. A parameter that is left out and the same
+    parameter at its default are two partitions: defaults change.
     """
     asked = max((place for place, each in enumerate(request.messages) if each.role == "user"), default=-1)
     parts = [VERSION, request.tenant.encode(), model.encode(), request.params.SerializeToString(deterministic=True)]
-    parts.append(str(asked).encode())
     for place, message in enumerate(request.messages):
         parts += [message.role.encode(), b"" if place == asked else message.content.encode()]
     return _hash(parts)
