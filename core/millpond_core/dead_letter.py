@@ -13,7 +13,7 @@ from millpond_core.processor import Headers, Outgoing, Record
 PREFIX = "dead-letter-"
 
 LARGEST_BYTES = (4 << 20) - (64 << 10)
-"""Of key, value and headers together: what ai.deadletter takes, less what is said. A compressed record may hold more."""
+"""Of key, value and headers together: what ai.deadletter takes, less what is said. Compressed records may hold more."""
 
 
 def dead_letter(record: Record, service: str, code: Code, message: str) -> Outgoing:

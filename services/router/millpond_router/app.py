@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, NoReturn, cast
@@ -123,10 +124,10 @@ class Intake:
         self._runtime = runtime
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._room = asyncio.Semaphore(settings.router.batches_in_flight)
-        self._assigned_once = asyncio.Event()
+        self._started = asyncio.Event()
         self._batches: list[asyncio.Task[None]] = []
         """In the order of taking; each acknowledges after the one before it."""
-        self._app = _faust_app(settings, client)
+        self._app = _faust_app(settings, client, reads)
         self._app.on_rebalance_complete.connect(self._assigned, weak=False)
         channel = self._app.topic(*reads, key_serializer="raw", value_serializer="raw", allow_empty=True)
         self._app.agent(channel, name=SERVICE)(self._take)
@@ -136,11 +137,11 @@ class Intake:
         faust_ended = asyncio.create_task(self._run_faust())
         watching = asyncio.create_task(self._watch())
         try:
-            await asyncio.wait((stopping, faust_ended, self._failed), return_when=asyncio.FIRST_COMPLETED)
-            if self._failed.done():
-                await self._failed
-            if faust_ended.done():
-                await faust_ended
+            ends = (self._failed, watching, faust_ended)
+            await asyncio.wait((stopping, *ends), return_when=asyncio.FIRST_COMPLETED)
+            for ended in ends:
+                if ended.done():
+                    await ended
             await self._drain()
         finally:
             stopping.cancel()
@@ -152,6 +153,7 @@ class Intake:
 
     async def _run_faust(self) -> NoReturn:
         await self._app.start()
+        self._started.set()
         await self._app.wait_until_stopped()
         raise FaustFailed from self._app.crash_reason
 
@@ -159,21 +161,28 @@ class Intake:
         # The first send waits for the topics' partitions; the first request shall not.
         for topic in (topics.ROUTED, topics.DEADLETTER):
             await self._producer.partitions_for(topic)
-        logger.info("assigned", extra={"partitions": sorted(map(tuple, self._app.consumer.assignment()))})
+        logger.info("assigned", extra={"partitions": sorted(map(tuple, self._consumer.assignment()))})
         self._runtime.ready("partitions", True)
-        self._assigned_once.set()
+
+    @property
+    def _consumer(self) -> Consumer:
+        return cast(Consumer, self._app.consumer)
 
     @property
     def _producer(self) -> AIOKafkaProducer:
         return cast(Any, self._app.producer)._producer
 
     async def _watch(self) -> NoReturn:
-        """Say when Kafka is away. Faust and its client only try again, for as long as it takes."""
-        await self._assigned_once.wait()
+        """Say when Kafka is away: Faust and its client only try again, for as long as it takes.
+
+        Raises what ended the client's work in the group.
+        """
         address = self._settings.kafka_bootstrap
         while True:
+            self._consumer.check()
             try:
                 async with asyncio.timeout(WATCH_S):
+                    await self._started.wait()
                     answers = await self._producer.client.force_metadata_update()
             except TimeoutError:
                 answers = False
@@ -202,15 +211,16 @@ class Intake:
             await sent
         if before is not None:
             await before
-        consumer = cast(Consumer, self._app.consumer)
         for event in events:
-            consumer.sent(event.message)
+            self._consumer.sent(event.message)
         for topic, count in Counter(event.message.topic for event in events).items():
             metrics.RECORDS_FINISHED.labels(topic, SERVICE).inc(count)
 
     async def _send(self, outgoing: Outgoing) -> Awaitable[object]:
+        # Without a key too, aiokafka takes no record without a value; nor would a dead letter be any the poorer.
+        value = b"" if outgoing.key is None and outgoing.value is None else outgoing.value
         headers = list(outgoing.headers)
-        return await self._app.producer.send(outgoing.topic, outgoing.key, outgoing.value, None, None, headers)
+        return await self._app.producer.send(outgoing.topic, outgoing.key, value, None, None, headers)
 
     def _worked(self, batch: asyncio.Task[None]) -> None:
         self._batches.remove(batch)
@@ -227,7 +237,7 @@ class Intake:
             await asyncio.wait(tuple(self._batches), timeout=self._settings.drain_s)
         for batch in self._batches:
             batch.cancel()
-        await self._app.consumer.commit()
+        await self._consumer.commit()
 
     async def _stop_faust(self) -> None:
         # Not wait_for, which waits for what it has cancelled.
@@ -236,7 +246,7 @@ class Intake:
             logger.warning("Faust did not stop in %s s: it is left behind", STOP_S)
 
 
-def _faust_app(settings: RouterSettings, client: Client) -> App:
+def _faust_app(settings: RouterSettings, client: Client, reads: Sequence[str]) -> App:
     name = f"millpond-{SERVICE}"
     header_names.install()
     return App(
@@ -244,7 +254,8 @@ def _faust_app(settings: RouterSettings, client: Client) -> App:
         broker=[URL(f"kafka://{address.strip()}") for address in settings.kafka_bootstrap.split(",")],
         broker_credentials=client.credentials,
         store="memory://",
-        consumer_group_instance_id=f"{name}-{settings.replica}",
+        # With other topics it is another member: aiokafka ends over an assignment of topics that it does not read.
+        consumer_group_instance_id=f"{name}-{settings.replica}-{zlib.crc32(','.join(sorted(reads)).encode()):x}",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=LARGEST_RECORD,
         producer_max_request_size=LARGEST_RECORD,

@@ -33,6 +33,13 @@ class Consumer(driver.Consumer):
         """
         super().ack(message)
 
+    def check(self) -> None:
+        """Raise what ended aiokafka's work in the group. Faust does not look, and would wait for ever."""
+        consumer: Any = self._thread._consumer  # pyright: ignore[reportPrivateUsage]
+        coordinator = consumer and consumer._coordinator
+        if coordinator:
+            coordinator.check_errors()
+
 
 class Producer(driver.Producer):
     def _settings_extra(self) -> dict[str, Any]:

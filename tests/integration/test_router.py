@@ -1,0 +1,387 @@
+"""The router on a real Kafka and the real embedder: what comes in on ai.requests comes out on ai.routed, or is dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections import defaultdict
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.default_records import (
+    _DefaultRecordBatchBuilderPy,  # pyright: ignore[reportPrivateUsage]
+)
+from confluent_kafka import Consumer, Message, Producer
+
+from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond_cli import metrics_page
+from millpond_cli.here import settings_of
+from millpond_cli.stack import Stack, free_port_base
+from millpond_core import topics
+from millpond_core.embedding import unpack
+from millpond_core.errors import Code
+from millpond_core.telemetry import TRACEPARENT
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HOME = Path(os.environ.get("MILLPOND_HOME") or REPOSITORY / ".millpond")
+
+PATIENCE_S = 120.0
+"""Until something that must come is missed: a hang's bound, far above what a slow machine needs."""
+
+BOUND_TOPIC = "ai.requests.acme"
+
+Header = tuple[str, bytes | None]
+
+
+@dataclass
+class Pond:
+    """A stack of Kafka, Triton and router, with a producer of requests and a consumer of what becomes of them."""
+
+    stack: Stack
+    producer: Producer
+    consumer: Consumer
+    seen: dict[str, list[Message]] = field(default_factory=lambda: defaultdict[str, list[Message]](list))
+    """By trace id, all that ever came."""
+
+    def send(
+        self, values: Sequence[bytes | None], headers: Sequence[Header] = (), topic: str = topics.REQUESTS
+    ) -> list[str]:
+        """Their trace ids: what tells one record from another, whatever it holds."""
+        traces = [uuid.uuid4().hex for _ in values]
+        for trace, value in zip(traces, values, strict=True):
+            own = (TRACEPARENT, f"00-{trace}-{trace[:16]}-01".encode())
+            self.producer.produce(topic, value, headers=[own, *headers])
+        assert self.producer.flush(PATIENCE_S) == 0
+        return traces
+
+    def outcomes_of(self, traces: Sequence[str]) -> list[Message]:
+        """What became of each, in their order, once all is there."""
+        deadline = time.monotonic() + PATIENCE_S
+        while missing := [trace for trace in traces if trace not in self.seen]:
+            assert time.monotonic() < deadline, f"nothing became of {len(missing)} of {len(traces)}"
+            self._read()
+        return [self.seen[trace][0] for trace in traces]
+
+    def outcome(self, value: bytes | None, *headers: Header, topic: str = topics.REQUESTS) -> Message:
+        return self.outcomes_of(self.send([value], headers, topic))[0]
+
+    def route(self, value: bytes, *headers: Header, topic: str = topics.REQUESTS) -> envelope_pb2.Routed:
+        return envelope_of(self.outcome(value, *headers, topic=topic))
+
+    def read_to_the_end(self) -> None:
+        """All that was written until now."""
+        ends = {part: self.consumer.get_watermark_offsets(part)[1] for part in self.consumer.assignment()}
+        while any(part.offset < ends[part] for part in self.consumer.position(list(ends)) if ends[part] > 0):
+            self._read()
+
+    def counted(self, name: str) -> float:
+        return metrics_page.read([f"{self.stack.addresses.http['router']}/metrics"]).total(name)
+
+    def _read(self) -> None:
+        for message in self.consumer.consume(500, 0.5):
+            if message.error() is None:
+                self.seen[trace_of(message)].append(message)
+
+
+def trace_of(message: Message) -> str:
+    return next(value.decode().split("-")[1] for name, value in headers_of(message) if name == TRACEPARENT and value)
+
+
+def headers_of(message: Message) -> list[Any]:
+    return list(message.headers() or ())
+
+
+def envelope_of(message: Message) -> envelope_pb2.Routed:
+    assert message.topic() == topics.ROUTED, headers_of(message)
+    return envelope_pb2.Routed.FromString(message.value() or b"")
+
+
+@pytest.fixture(scope="module")
+def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
+    run = tmp_path_factory.mktemp("router")
+    environment = {"MILLPOND_TENANTS_BY_TOPIC": json.dumps({BOUND_TOPIC: "acme"})}
+    only = {"kafka", "topics", "triton", "router"}
+    with Stack(HOME, free_port_base(), only=only, environment=environment, run=run) as stack:
+        settings = settings_of(stack.addresses)
+        producer = Producer(settings.kafka_client({"message.max.bytes": 8 << 20}))
+        reading = {"group.id": "test", "auto.offset.reset": "earliest", "isolation.level": "read_committed"}
+        consumer = Consumer(settings.kafka_client(reading))
+        consumer.subscribe([topics.ROUTED, topics.DEADLETTER])
+        try:
+            yield Pond(stack, producer, consumer)
+        finally:
+            consumer.close()
+
+
+def request_of(content: str = "What is the name of this river?", **fields: Any) -> bytes:
+    return json.dumps({"messages": [{"role": "user", "content": content}]} | fields).encode()
+
+
+def test_a_request_goes_on_with_its_decision_and_its_embedding(pond: Pond) -> None:
+    message = pond.outcome(request_of(id="a-1", tenant="acme", tier="realtime"))
+    routed = envelope_of(message)
+    assert message.key() == b"acme/a-1"
+    assert (routed.request.id, routed.request.tenant) == ("a-1", "acme")
+    assert routed.decision.route == result_pb2.ROUTE_SMALL
+    assert [reason.code for reason in routed.decision.reasons] == ["default"]
+    due_s = routed.decision.deadline.ToNanoseconds() / 1e9 - routed.accepted_at.ToNanoseconds() / 1e9
+    assert due_s == pytest.approx(30)
+    assert unpack(routed.embedding).shape == (384,)
+    assert routed.timings_ms["router"] > 0
+
+
+def test_work_that_is_like_an_example_goes_where_the_example_goes(pond: Pond) -> None:
+    routed = pond.route(request_of("Show that the square root of 2 is not a rational number, please."))
+    reason = routed.decision.reasons[0]
+    assert (reason.code, routed.decision.route) == ("rule.like_hard_work", result_pb2.ROUTE_FRONTIER)
+    assert 0.55 <= reason.value <= 1
+
+
+def test_protobuf_and_compressed_records_are_read(pond: Pond) -> None:
+    request = request_pb2.Request.FromString(b"")
+    request.messages.add(role="user", content="Good morning")
+    routed = pond.route(request.SerializeToString(), ("content-type", b"application/protobuf"))
+    assert routed.format == envelope_pb2.WIRE_FORMAT_PROTOBUF
+    for codec in ("gzip", "lz4", "snappy", "zstd"):
+        settings = settings_of(pond.stack.addresses)
+        producer = Producer(settings.kafka_client({"compression.type": codec}))
+        compressed = Pond(pond.stack, producer, pond.consumer, pond.seen)
+        assert compressed.route(request_of(id=codec, metadata={"padding": "x" * 500})).request.id == codec
+
+
+def test_an_id_that_is_left_out_is_the_records_and_the_topics_tenant_is_the_tenant(pond: Pond) -> None:
+    first, second = (pond.route(request_of(tenant="evil"), topic=BOUND_TOPIC) for _ in range(2))
+    assert first.request.tenant == second.request.tenant == "acme"
+    assert first.request.id != second.request.id
+    topic_id, partition, offset = first.request.id.rsplit("-", 2)
+    assert len(topic_id) == 22
+    assert int(partition) >= 0
+    assert int(offset) >= 0
+
+
+PROTOBUF: Header = ("content-type", b"application/protobuf")
+
+DEAD: dict[str, tuple[bytes | None, list[Header], Code]] = {
+    "tombstone": (None, [], Code.MALFORMED),
+    "empty": (b"", [], Code.MALFORMED),
+    "not UTF-8": (b'{"id": "\xff"}', [], Code.MALFORMED),
+    "not JSON": (b"hello", [], Code.MALFORMED),
+    "a list": (b"[1, 2]", [], Code.MALFORMED),
+    "not protobuf": (b"\xff\xff\xff\xff", [PROTOBUF], Code.MALFORMED),
+    "3.9 MB of no JSON": (b"x" * 3_900_000, [], Code.REQUEST_TOO_LARGE),
+}
+
+REFUSED: dict[str, tuple[bytes, list[Header], Code]] = {
+    "wrong shape": (b'{"id": "r", "messages": "hello"}', [], Code.INVALID_FIELD),
+    "no messages": (b'{"id": "r"}', [], Code.EMPTY_MESSAGES),
+    "empty messages": (b'{"id": "r", "messages": []}', [], Code.EMPTY_MESSAGES),
+    "past the context": (request_of("word " * 60_000, id="r"), [], Code.CONTEXT_LENGTH_EXCEEDED),
+    "2 MB": (request_of("x" * 2_000_000, id="r"), [], Code.REQUEST_TOO_LARGE),
+    "unknown tier": (request_of(id="r", tier="soon"), [], Code.INVALID_FIELD),
+    "unknown model": (request_of(id="r", model="gpt-9"), [], Code.UNKNOWN_MODEL),
+    "unknown field": (request_of(id="r", priority=1), [], Code.UNKNOWN_FIELD),
+    "a deadline in the past": (request_of(id="r", deadline="2001-01-01T00:00:00Z"), [], Code.DEADLINE_PASSED),
+    "a NUL": (request_of("a\0b", id="r"), [], Code.INVALID_TEXT),
+    "an id of 10,000 characters": (request_of(id="x" * 10_000), [], Code.INVALID_FIELD),
+    "an unknown content-type": (request_of(id="r"), [("content-type", b"text/plain")], Code.MALFORMED),
+}
+
+SERVED: dict[str, tuple[bytes, list[Header]]] = {
+    "headers of the wrong type": (
+        request_of(),
+        [("content-type", None), ("replay", b"\xff\x00"), ("tracestate", b"\xff"), ("tenant", None), ("", b"")],
+    ),
+    "a thousand headers": (request_of(), [(f"header-{number}", os.urandom(9)) for number in range(1000)]),
+}
+
+
+def test_each_bad_record_gives_exactly_one_record_and_the_router_goes_on(pond: Pond) -> None:
+    bad = {**DEAD, **REFUSED, **SERVED}
+    traces = {name: pond.send([case[0]], case[1])[0] for name, case in bad.items()}
+    pond.outcomes_of(list(traces.values()))
+    assert pond.route(request_of(id="after"))
+    pond.read_to_the_end()
+    for name, trace in traces.items():
+        (message,) = pond.seen[trace]
+        value, given = bad[name][:2]
+        if name in DEAD:
+            assert message.topic() == topics.DEADLETTER, name
+            assert message.value() == (value or b""), name
+            headers = headers_of(message)
+            assert headers[1 : 1 + len(given)] == given, name
+            assert ("dead-letter-reason", DEAD[name][2].encode()) in headers, name
+            assert ("dead-letter-topic", topics.REQUESTS.encode()) in headers, name
+        elif name in REFUSED:
+            routed = envelope_of(message)
+            assert routed.reject.code == REFUSED[name][2], name
+            assert routed.reject.message, name
+            assert (routed.request.id == "r") == (name != "an id of 10,000 characters"), name
+        else:
+            assert not envelope_of(message).HasField("reject"), name
+    assert pond.stack.status()["router"].restarts == 0
+
+
+async def test_a_header_whose_name_is_not_utf_8_stops_nothing(pond: Pond) -> None:
+    class Strange(str):
+        __slots__ = ()
+
+        def encode(self, *_: object) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return b"\xff\xfe"
+
+    trace = uuid.uuid4().hex
+    headers: list[Header] = [(TRACEPARENT, f"00-{trace}-{trace[:16]}-01".encode()), (Strange(), b"value")]
+    producer = AIOKafkaProducer(bootstrap_servers=pond.stack.addresses.kafka)
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        builder = _DefaultRecordBatchBuilderPy(
+            magic=2,
+            compression_type=0,
+            is_transactional=False,
+            producer_id=-1,
+            producer_epoch=-1,
+            base_sequence=-1,
+            batch_size=1 << 16,
+        )
+        builder.append(0, int(time.time() * 1000), None, b"no request", headers)
+        batch._builder, batch._relative_offset = builder, 1  # pyright: ignore
+        await (await producer.send_batch(batch, topics.REQUESTS, partition=0))
+    finally:
+        await producer.stop()
+    (message,) = pond.outcomes_of([trace])
+    assert message.topic() == topics.DEADLETTER
+    assert ("\\xff\\xfe", b"value") in headers_of(message)
+    assert pond.route(request_of(id="after a strange name"))
+
+
+def test_a_kafka_that_is_gone_for_a_while_loses_nothing(pond: Pond) -> None:
+    traces = pond.send([request_of(f"Number {number}?") for number in range(300)])
+    pond.stack.kill("kafka")
+    pond.stack.wait_ready("kafka")
+    traces += pond.send([request_of(f"Number {number}?") for number in range(300, 400)])
+    assert len(pond.outcomes_of(traces)) == 400
+
+
+def test_without_an_embedder_requests_go_on_by_rules_and_exact_matches(pond: Pond) -> None:
+    pond.stack.halt("triton")
+    try:
+        routed = pond.route(request_of())
+        assert not routed.HasField("embedding")
+        assert [reason.code for reason in routed.decision.reasons] == ["default", "embedder.unavailable"]
+    finally:
+        pond.stack.restart("triton")
+    deadline = time.monotonic() + PATIENCE_S
+    while not pond.route(request_of()).HasField("embedding"):
+        assert time.monotonic() < deadline, "the embedder is back, and not asked"
+
+
+def test_the_metrics_count_what_was_done(pond: Pond) -> None:
+    before = pond.counted("millpond_records_finished_total")
+    pond.outcomes_of(pond.send([request_of(), b"no request"]))
+    deadline = time.monotonic() + PATIENCE_S
+    while pond.counted("millpond_records_finished_total") < before + 2:
+        assert time.monotonic() < deadline
+    assert pond.counted("millpond_decisions_total") > 0
+    assert pond.counted("millpond_dead_letters_total") > 0
+
+
+# The process
+
+
+@contextmanager
+def router(kafka: str, **environment: str) -> Generator[subprocess.Popen[str]]:
+    """The router as a process of its own, without an embedder."""
+    own = {"MILLPOND_KAFKA_BOOTSTRAP": kafka, "MILLPOND_TRITON": "127.0.0.1:1", **environment}
+    packages = os.pathsep.join(str(REPOSITORY / part) for part in ("core", "proto/python", "services/router"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "millpond_router"],
+        env={**os.environ, "PYTHONPATH": packages, **own},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def await_event(process: subprocess.Popen[str], event: str) -> dict[str, Any]:
+    """The log line of this event. It comes, or the process ends."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if event in line:
+            return json.loads(line)
+    raise AssertionError(f"it ended with {process.wait()} and never said {event!r}")
+
+
+def test_a_router_that_is_stopped_in_the_middle_loses_no_request(pond: Pond) -> None:
+    """500 requests; SIGTERM as soon as the first came out, while the others are on their way; then a second router."""
+    pond.stack.halt("router")
+    try:
+        traces = pond.send([request_of(f"What is {number} times two?") for number in range(500)])
+        with router(pond.stack.addresses.kafka) as process:
+            await_event(process, "assigned")
+            deadline = time.monotonic() + PATIENCE_S
+            while not any(trace in pond.seen for trace in traces):
+                assert time.monotonic() < deadline
+                pond._read()  # pyright: ignore[reportPrivateUsage]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0
+    finally:
+        pond.stack.restart("router")
+    pond.outcomes_of(traces)
+
+
+def test_a_router_that_is_killed_loses_no_request(pond: Pond) -> None:
+    traces = pond.send([request_of(f"What is {number} times three?") for number in range(500)])
+    pond.stack.kill("router")
+    traces += pond.send([request_of(f"What is {number} times four?") for number in range(100)])
+    pond.outcomes_of(traces)
+
+
+def test_a_wrong_start_is_one_line_for_each_problem(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("default: small\nrules:\n- {name: a, when: {tenant: b}, model: none}\n- {name: c}\n")
+    with router("127.0.0.1:1", MILLPOND_ROUTER__RULES=str(rules)) as process:
+        assert process.wait(PATIENCE_S) == 2
+        assert process.stderr is not None
+        lines = [line for line in process.stderr.read().splitlines() if not line.startswith("{")]
+    assert lines == [
+        f"millpond-router: {rules}: rule a: model: 'none' is none of frontier, small, smollm2-135m, stand-in-large",
+        f"millpond-router: {rules}: rule c: when: is missing",
+        f"millpond-router: {rules}: rule c: model: is missing",
+    ]
+    security = json.dumps({"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"})
+    with router("127.0.0.1:1", MILLPOND_KAFKA=security) as process:
+        assert process.wait(PATIENCE_S) == 2
+        assert process.stderr is not None
+        assert "sasl.mechanism: the router can use PLAIN" in process.stderr.read()
+
+
+def test_a_kafka_that_is_away_at_the_start_is_waited_for_and_named() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with router("127.0.0.1:1", MILLPOND_HTTP_PORT=str(port)) as process:
+        assert await_event(process, "waiting for Kafka at 127.0.0.1:1")["level"] == "WARNING"
+        with pytest.raises(urllib.error.HTTPError) as page:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz")
+        assert page.value.code == 503
+        assert b"waiting for Kafka at 127.0.0.1:1" in page.value.read()
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
