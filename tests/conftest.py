@@ -27,6 +27,6 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    """Everything, as `./millpond up` starts it, with data of its own: laws are held over all that lies on its topics."""
+    """Everything, as `./millpond up` starts it, with data of its own: laws hold over all that lies on its topics."""
     with Stack(HOME, free_port_base(), run=tmp_path_factory.mktemp("pipeline")) as stack:
         yield Pipeline(stack.addresses, settings_of(stack.addresses))
