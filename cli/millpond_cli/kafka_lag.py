@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,10 @@ MARKERS = 16
 counted; more are waiting for certain."""
 
 
+Place = tuple[str, str, int]
+"""Group, topic, partition."""
+
+
 @dataclass(frozen=True)
 class Lag:
     """records: those that the group has not committed yet, over all partitions of the topic.
@@ -64,15 +68,19 @@ def lags(settings: Settings) -> list[Lag]:
         if name not in read and name in standing
         for partition in standing[name].partitions
     ]
-    places = {(each.topic, each.partition) for offsets in committed.values() for each in offsets}
-    ends = _ends(admin, [TopicPartition(topic, partition) for topic, partition in sorted(places)])
-    found: dict[tuple[str, str], int] = defaultdict(int)
-    for group, offsets in committed.items():
-        for at in offsets:
-            behind = ends[at.topic, at.partition] - at.offset
-            found[group, at.topic] += behind if behind > MARKERS else _records(settings, at, behind)
-    counted = [Lag(group, topic, records) for (group, topic), records in sorted(found.items())]
-    return [lag for lag in counted if lag.group != NOBODY or lag.records]
+    ends = _ends(admin, [each for offsets in committed.values() for each in offsets])
+    behind = {
+        (group, at.topic, at.partition): (at, max(0, ends[at.topic, at.partition] - at.offset))
+        for group, offsets in committed.items()
+        for at in offsets
+    }
+    unsure = {key: at for key, (at, count) in behind.items() if 0 < count <= MARKERS}
+    counted = {key: count for key, (_, count) in behind.items()} | _records(settings, unsure)
+    found: Counter[tuple[str, str]] = Counter()
+    for (group, topic, _), count in counted.items():
+        found[group, topic] += count
+    told = [Lag(group, topic, records) for (group, topic), records in sorted(found.items())]
+    return [lag for lag in told if lag.group != NOBODY or lag.records]
 
 
 def _committed(admin: AdminClient, group: str) -> Sequence[TopicPartition]:
@@ -80,21 +88,20 @@ def _committed(admin: AdminClient, group: str) -> Sequence[TopicPartition]:
     return [each for each in answers[group].result().topic_partitions or () if each.offset >= 0]
 
 
-def _ends(admin: AdminClient, partitions: Sequence[TopicPartition]) -> dict[tuple[str, int], int]:
-    if not partitions:
+def _ends(admin: AdminClient, places: Iterable[TopicPartition]) -> Mapping[tuple[str, int], int]:
+    wanted = {TopicPartition(place.topic, place.partition): OffsetSpec.latest() for place in places}
+    if not wanted:
         return {}
-    answers: dict[TopicPartition, Any] = admin.list_offsets(
-        {partition: OffsetSpec.latest() for partition in partitions},  # pyright: ignore[reportArgumentType]
+    answers: Mapping[TopicPartition, Any] = admin.list_offsets(
+        wanted,  # pyright: ignore[reportArgumentType]
         isolation_level=IsolationLevel.READ_COMMITTED,
         request_timeout=ANSWER_S,
     )
     return {(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
 
 
-def _records(settings: Settings, start: TopicPartition, behind: int) -> int:
-    """How many of the offsets from there on are records, not marks."""
-    if behind <= 0:
-        return 0
+def _records(settings: Settings, starts: Mapping[Place, TopicPartition]) -> dict[Place, int]:
+    """How many of the offsets from each place on are records, not marks."""
     consumer = Consumer(
         settings.kafka_client(
             {
@@ -105,14 +112,19 @@ def _records(settings: Settings, start: TopicPartition, behind: int) -> int:
             }
         )
     )
+    counts = dict.fromkeys(starts, 0)
     try:
-        consumer.assign([TopicPartition(start.topic, start.partition, start.offset)])
-        count = 0
-        while (message := consumer.poll(ANSWER_S)) is not None:
-            if (error := message.error()) is None:
-                count += 1
-            elif error.code() == KafkaError._PARTITION_EOF:  # pyright: ignore[reportPrivateUsage]
-                break
-        return count
+        # One group at a time: two of them may stand at different places of one partition.
+        for group in {group for group, _, _ in starts}:
+            left = {(at.topic, at.partition): key for key, at in starts.items() if key[0] == group}
+            consumer.assign([TopicPartition(*place, starts[key].offset) for place, key in left.items()])
+            while left and (message := consumer.poll(ANSWER_S)) is not None:
+                place = (message.topic() or "", message.partition() or 0)
+                error = message.error()
+                if error is None and place in left:
+                    counts[left[place]] += 1
+                elif error is not None and error.code() == KafkaError._PARTITION_EOF:  # pyright: ignore[reportPrivateUsage]
+                    left.pop(place, None)
+        return counts
     finally:
         consumer.close()

@@ -19,6 +19,7 @@ from millpond_cli.client import Requests, Results
 from millpond_cli.demo.docstrings import standard_library, texts
 from millpond_cli.demo.job import Outcome, run_job
 from millpond_cli.demo.workload import Demand, workload
+from millpond_cli.kafka_lag import lags
 from millpond_cli.traces import check, store_of
 from millpond_core import topics
 from millpond_core.telemetry import start_tracing
@@ -119,6 +120,12 @@ def test_money_adds_up(pipeline: Pipeline, outcome: Outcome) -> None:
         (large, "output"): counted.total("llamacpp:tokens_predicted_total"),
     }
     assert outcome.counted.total("millpond_wasted_tokens_total") == 0
+
+
+def test_nothing_waits_once_everything_is_answered(pipeline: Pipeline, outcome: Outcome) -> None:
+    assert not outcome.missing
+    eventually(lambda: {lag.records for lag in lags(pipeline.settings)} == {0})
+    assert {lag.topic for lag in lags(pipeline.settings)} >= {topics.REQUESTS, topics.ROUTED, topics.FRONTIER}
 
 
 # Records that are wrong
