@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytest_asyncio
+from cache_askings import TEXTS, Asking, answers_from, check, lessons_of
 from numpy.typing import NDArray
 
 from millpond_cache.memory_store import MemoryStore
@@ -213,6 +215,26 @@ async def test_preparing_again_keeps_what_is_there(store: Store) -> None:
     await learned(store, [lesson])
     await store.prepare()
     assert await store.get([lesson.entry.key]) == {lesson.entry.key: lesson.entry}
+
+
+async def test_no_answer_crosses_a_place(store: Store) -> None:
+    """96 places that are neighbours; every third was told an answer in one text, and all are asked in two."""
+    mark = fresh("t")
+    places = [
+        Asking(mark + tenant, system, (), model, temperature, tokens, embedder, TEXTS[0])
+        for tenant, system, model, temperature, tokens, embedder in itertools.product(
+            ("", "a", "ab"),
+            ("", "be brief"),
+            ("small", "smaller"),
+            (None, 0.0),
+            (None, 16),
+            ("embedder-1", "embedder-2"),
+        )
+    ]
+    told = places[::3]
+    await learned(store, lessons_of(told))
+    asked = [replace(each, text=text) for each in places for text in TEXTS[:2]]
+    check(told, asked, await answers_from(store, asked))
 
 
 # Milvus's own troubles

@@ -183,3 +183,5 @@ def test_a_miss_that_only_the_cache_may_answer_fails() -> None:
         outcome = outcome_of(routed(only, request_pb2.TIER_STANDARD, result_pb2.ROUTE_SMALL), verdict)
         assert isinstance(outcome, Failure)
         assert outcome.error.code == Code.CACHE_MISS
+        # Asking again helps where the store was away.
+        assert outcome.error.retryable == (candidates is None)

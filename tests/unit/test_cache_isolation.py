@@ -3,73 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
-import numpy as np
+from cache_askings import TEXTS, Asking, answers_from, check, lessons_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millpond.v1 import envelope_pb2, request_pb2, result_pb2
-from millpond_cache.breaker import Breaker
-from millpond_cache.lesson import Keeping, lesson_of
-from millpond_cache.lookup import Asked, Lookup
 from millpond_cache.memory_store import MemoryStore
-from millpond_cache.recent import Recent
-from millpond_cache.settings import CacheSettings
-from millpond_core.clock import ManualClock
-from millpond_core.embedding import pack
-
-NOW = 1_000_000.0
-SETTINGS = CacheSettings()
-KEEPING = Keeping(SETTINGS.ttl_s, SETTINGS.max_temperature, SETTINGS.dimension)
-VECTOR = np.eye(1, 384, dtype=np.float32)[0]
-
-TEXTS = ("how deep is the sea", "how deep is a sea", "the sea, how deep is it")
-"""Nothing but their place tells them apart: they have one vector and pass the guard."""
-
-
-@dataclass(frozen=True)
-class Asking:
-    """All that an answer depends on but the text, which is one of TEXTS."""
-
-    tenant: str
-    system: str
-    history: tuple[str, ...]
-    model: str
-    temperature: float | None
-    max_tokens: int | None
-    embedder: str
-    text: str
-
-    @property
-    def place(self) -> tuple[object, ...]:
-        """Where a near text's answer may come from."""
-        return (*self.exact_place, self.embedder)
-
-    @property
-    def exact_place(self) -> tuple[object, ...]:
-        return self.tenant, self.system, self.history, self.model, self.temperature, self.max_tokens
-
-    def asked(self) -> Asked:
-        messages = [request_pb2.Message(role="system", content=self.system)] if self.system else []
-        for turn, content in enumerate(self.history):
-            messages.append(request_pb2.Message(role="assistant" if turn % 2 else "user", content=content))
-        messages.append(request_pb2.Message(role="user", content=self.text))
-        params = request_pb2.Params(temperature=self.temperature, max_tokens=self.max_tokens)
-        request = request_pb2.Request(id="r", tenant=self.tenant, messages=messages, params=params)
-        return Asked(request, self.model, pack(VECTOR, self.embedder, 6))
-
-    def learned(self) -> envelope_pb2.Learned:
-        asked = self.asked()
-        learned = envelope_pb2.Learned(
-            request=asked.request,
-            embedding=asked.embedding,
-            output=result_pb2.Output(text=repr(self)),
-            served_by=result_pb2.ServedBy(route=result_pb2.ROUTE_SMALL, model=asked.model),
-        )
-        learned.answered_at.FromSeconds(int(NOW))
-        return learned
-
 
 # Few values, one the beginning of another, so that many askings are neighbours.
 ASKINGS = st.builds(
@@ -88,32 +27,10 @@ ASKINGS = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(ASKINGS, min_size=1, max_size=40), st.lists(ASKINGS, max_size=40))
 def test_an_answer_is_given_in_its_own_place_and_in_no_other(told: list[Asking], others: list[Asking]) -> None:
+    async def answers() -> list[str | None]:
+        store = MemoryStore()
+        await store.learn(lessons_of(told))
+        return await answers_from(store, asked)
+
     asked = [*told, *others]
-    answers = asyncio.run(answers_to(told, asked))
-    # The same question told again, by whichever embedder, takes the earlier one's place.
-    kept = {(each.exact_place, each.text): each for each in told}
-    places = {each.place for each in kept.values()}
-    for each, answer in zip(asked, answers, strict=True):
-        # The positive control: what was told in this place is found, by every text of the place.
-        assert (answer is not None) == (each.place in places or (each.exact_place, each.text) in kept)
-        if answer is not None:
-            source = next(one for one in kept.values() if repr(one) == answer)
-            assert source.exact_place == each.exact_place
-            assert source.text == each.text or source.embedder == each.embedder
-
-
-async def answers_to(told: list[Asking], asked: list[Asking]) -> list[str | None]:
-    """What each is answered once all of `told` was learned."""
-    store = MemoryStore()
-    lessons = [lesson for each in told if (lesson := lesson_of(each.learned(), KEEPING, NOW))]
-    assert len(lessons) == len(told)
-    await store.learn(lessons)
-    breaker = Breaker(store, timeout_s=60)
-    closing = asyncio.create_task(breaker.run())
-    while not breaker.closed:  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    closing.cancel()
-    patient = SETTINGS.model_copy(update={"lookup_timeout_s": 60.0})
-    lookup = Lookup(store, Recent(0), breaker, patient, ManualClock(NOW))
-    verdicts = await lookup.look_up([each.asked() for each in asked])
-    return [verdict.entry.output if verdict.entry else None for verdict in verdicts]
+    check(told, asked, asyncio.run(answers()))

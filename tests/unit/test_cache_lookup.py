@@ -25,7 +25,7 @@ from millpond_core.clock import ManualClock
 from millpond_core.embedding import pack
 
 NOW = 1_000_000.0
-SETTINGS = CacheSettings(lookup_timeout_s=0.05)
+SETTINGS = CacheSettings(lookup_timeout_s=0.05, patient_timeout_s=60)
 KEEPING = Keeping(SETTINGS.ttl_s, SETTINGS.max_temperature, SETTINGS.dimension)
 VECTOR = np.eye(1, 384, dtype=np.float32)[0]
 
@@ -39,6 +39,7 @@ class TroubledStore(MemoryStore):
         self.searches: list[Space] = []
         self.away = False
         self.hanging: set[str] = set()
+        self.go_on = asyncio.Event()
         self.broken_tenant = ""
 
     async def prepare(self) -> None:
@@ -62,7 +63,7 @@ class TroubledStore(MemoryStore):
         if self.away:
             raise StoreUnavailable("away")
         if call in self.hanging:
-            await asyncio.Event().wait()
+            await self.go_on.wait()
 
 
 @dataclass
@@ -195,6 +196,18 @@ async def test_what_came_in_time_is_used() -> None:
         setting.store.hanging = {"nearest"}
         codes = await setting.codes(asked(), asked("how deep is a sea"), asked("how wide", blind=True))
     assert codes == ["cache.exact", "cache.unavailable", "cache.miss.no_embedding"]
+
+
+async def test_who_can_wait_longer_still_gets_what_others_did_not_wait_for() -> None:
+    setting = Setting()
+    await setting.store.learn([lesson(asked())])
+    async with setting.watched():
+        setting.store.hanging = {"nearest"}
+        patient = asyncio.create_task(setting.lookup.look_up([asked("how deep is a sea")], patient=True))
+        assert await setting.codes(asked("how deep is a sea")) == ["cache.unavailable"]
+        setting.store.go_on.set()
+        (verdict,) = await patient
+        assert verdict.reason.code == "cache.semantic"
 
 
 async def test_trouble_with_one_space_is_its_own() -> None:

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millpond_router.embedding_window import LARGEST, PAUSE_S, SMALLEST, EmbeddingWindow
+from millpond_router.embedding_window import LARGEST, PAUSE_S, SILENT_S, SMALLEST, EmbeddingWindow
 
 TIMEOUT_S = 0.25
+
+
+class Embedder:
+    """Does so many rows a second, one call after the other; None: it does not answer."""
+
+    def __init__(self, rows_per_s: float | None, window: EmbeddingWindow) -> None:
+        self.rows_per_s = rows_per_s
+        self.window = window
+        self.now = 100.0
+        self.late = 0
+
+    def ask(self, rows: int) -> None:
+        took_s = TIMEOUT_S if self.rows_per_s is None else min(TIMEOUT_S, rows / self.rows_per_s)
+        self.window.asked(rows, self.now)
+        self.now += took_s
+        if took_s < TIMEOUT_S:
+            self.window.answered(rows, took_s)
+        else:
+            self.late += 1
+            self.window.failed(rows, took_s, self.now)
+
+    def ask_all_that_there_is_room_for(self, times: int) -> None:
+        for _ in range(times):
+            self.ask(int(self.window.rows))
 
 
 @given(st.lists(st.tuples(st.integers(1, 64), st.none() | st.floats(0, TIMEOUT_S))))
 def test_it_never_leaves_its_bounds_and_always_lets_one_call_through(calls: list[tuple[int, float | None]]) -> None:
     window = EmbeddingWindow(TIMEOUT_S)
-    for rows, took_s in calls:
+    for now, (rows, took_s) in enumerate(calls):
         assert window.room(rows)
-        window.asked(rows)
+        window.asked(rows, now)
         if took_s is None:
-            window.failed(rows, now=0)
+            window.failed(rows, TIMEOUT_S, now)
         else:
             window.answered(rows, took_s)
         assert SMALLEST <= window.rows <= LARGEST
@@ -25,45 +50,51 @@ def test_it_never_leaves_its_bounds_and_always_lets_one_call_through(calls: list
 
 def test_calls_wait_once_it_is_full() -> None:
     window = EmbeddingWindow(TIMEOUT_S, rows=32)
-    window.asked(20)
+    window.asked(20, now=0)
     assert window.room(12)
     assert not window.room(13)
     window.answered(20, TIMEOUT_S / 2)
     assert window.room(500), "what is larger than the window goes alone"
 
 
-def test_it_settles_where_the_embedder_answers_in_time() -> None:
-    """Of an embedder that does 200 rows a second, about 250 ms' worth and less is asked."""
+@pytest.mark.parametrize("rows_per_s", [20, 60, 200, 1000])
+def test_it_settles_where_the_embedder_answers_in_time(rows_per_s: float) -> None:
     window = EmbeddingWindow(TIMEOUT_S)
-    late = 0
-    for _ in range(500):
-        rows = int(window.rows)
-        took_s = rows / 200
-        window.asked(rows)
-        if took_s > TIMEOUT_S:
-            late += 1
-            window.failed(rows, now=0)
-        else:
-            window.answered(rows, took_s)
-    assert late == 0
-    assert 10 <= window.rows <= 50
+    embedder = Embedder(rows_per_s, window)
+    embedder.ask_all_that_there_is_room_for(200)
+    before = embedder.late
+    embedder.ask_all_that_there_is_room_for(200)
+    assert embedder.late == before
+    assert window.rows <= rows_per_s * TIMEOUT_S
+    assert not window.closed(embedder.now)
 
 
 def test_a_fast_embedder_is_asked_more() -> None:
     window = EmbeddingWindow(TIMEOUT_S)
-    for _ in range(100):
-        rows = int(window.rows)
-        window.asked(rows)
-        window.answered(rows, 0.01)
+    Embedder(100_000, window).ask_all_that_there_is_room_for(100)
     assert window.rows == LARGEST
 
 
-def test_one_that_is_away_is_left_alone_for_a_while() -> None:
+def test_one_that_is_silent_is_away_and_is_left_alone_for_a_while_at_a_time() -> None:
+    window = EmbeddingWindow(TIMEOUT_S, rows=LARGEST)
+    embedder = Embedder(None, window)
+    while not window.closed(embedder.now):
+        embedder.ask(8)
+    assert embedder.now - 100 == SILENT_S
+    assert window.closed(embedder.now + PAUSE_S - 0.01)
+    embedder.now += PAUSE_S
+    assert not window.closed(embedder.now)
+    embedder.ask(8)
+    assert window.closed(embedder.now), "one more call is enough to know"
+    embedder.now += PAUSE_S
+    embedder.rows_per_s = 100
+    embedder.ask_all_that_there_is_room_for(10)
+    assert not window.closed(embedder.now)
+
+
+def test_one_that_refuses_is_away_at_once() -> None:
     window = EmbeddingWindow(TIMEOUT_S)
-    now = 10.0
-    while not window.closed(now):
-        window.asked(8)
-        window.failed(8, now)
-    assert window.rows == SMALLEST
-    assert window.closed(now + PAUSE_S - 0.01)
-    assert not window.closed(now + PAUSE_S)
+    window.asked(8, now=5)
+    window.failed(8, took_s=0.001, now=5)
+    assert window.closed(5)
+    assert not window.closed(5 + PAUSE_S)

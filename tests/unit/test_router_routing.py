@@ -38,12 +38,12 @@ SAY_HELLO = [{"role": "user", "content": "Say hello to the people of this and th
 
 
 class EmbedderAway:
-    async def of(self, texts: Sequence[str]) -> list[envelope_pb2.Embedding | None]:
+    async def of(self, texts: Sequence[str], *, urgent: bool) -> list[envelope_pb2.Embedding | None]:
         return [None] * len(texts)
 
 
 class EmbedderThere:
-    async def of(self, texts: Sequence[str]) -> list[envelope_pb2.Embedding | None]:
+    async def of(self, texts: Sequence[str], *, urgent: bool) -> list[envelope_pb2.Embedding | None]:
         return [envelope_pb2.Embedding(vector=bytes(768), version=f"of {text}", tokens=3) for text in texts]
 
 
@@ -72,7 +72,8 @@ def json_of(**fields: Any) -> bytes:
 
 
 async def outgoing_of(value: bytes | None, *headers: tuple[str, Any], routing: Routing | None = None) -> Outgoing:
-    (outgoing,) = await (routing or routing_of()).route([record_of(value, *headers)])
+    routing = routing or routing_of()
+    (outgoing,) = await routing.outgoing(routing.take([record_of(value, *headers)]), urgent=True)
     return outgoing
 
 
@@ -116,10 +117,18 @@ async def test_the_topics_tenant_beats_the_bodys() -> None:
 async def test_each_request_of_a_batch_gets_its_own_embedding() -> None:
     values = [json_of(messages=[{"role": "user", "content": f"number {n}"}]) for n in range(3)]
     records = [record_of(value, offset=n) for n, value in enumerate([values[0], b"no json", values[1], values[2]])]
-    outgoing = await routing_of(EmbedderThere()).route(records)
+    routing = routing_of(EmbedderThere())
+    outgoing = await routing.outgoing(routing.take(records), urgent=False)
     assert [each.topic for each in outgoing] == [topics.ROUTED, topics.DEADLETTER, topics.ROUTED, topics.ROUTED]
     versions = [envelope_of(each).embedding.version for each in outgoing if each.topic == topics.ROUTED]
     assert versions == ["of number 0", "of number 1", "of number 2"]
+
+
+def test_what_is_realtime_or_needs_no_embedding_is_urgent() -> None:
+    values = [json_of(), json_of(tier="overnight"), json_of(tier="realtime"), json_of(model="gpt-9"), b"no json"]
+    assert [item.urgent for item in routing_of().take([record_of(value) for value in values])] == [
+        *(False, False, True, True, True)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,11 @@ class Lookup:
         self._policy = Policy(settings.semantic_threshold, settings.max_temperature)
         self._clock = clock
 
-    async def look_up(self, asked: Sequence[Asked]) -> list[Verdict]:
-        """One verdict for each, in their order, within the bound. Exact entries come in one call, and the nearest in
-        one for each space."""
+    async def look_up(self, asked: Sequence[Asked], *, patient: bool = False) -> list[Verdict]:
+        """One verdict for each, in their order. Exact entries come in one call, and the nearest in one for each space.
+
+        patient: whether nobody waits for the answer just now.
+        """
         began = time.monotonic()
         now = self._clock.now()
         verdicts = [spared(each.request, self._policy) for each in asked]
@@ -58,7 +60,8 @@ class Lookup:
             for each, verdict in zip(asked, verdicts, strict=True)
             if verdict is None
         ]
-        known = await self._ask(questions, now)
+        bound_s = self._settings.patient_timeout_s if patient else self._settings.lookup_timeout_s
+        known = await self._ask(questions, bound_s, now)
         decided = iter(
             decide(question, known.exact.get(question.key), known.near.get(question), self._policy, now)
             for question in questions
@@ -70,7 +73,7 @@ class Lookup:
             metrics.CACHE_SECONDS.labels(verdict.outcome).observe(spent)
         return answered
 
-    async def _ask(self, questions: Sequence[Question], now: float) -> _Known:
+    async def _ask(self, questions: Sequence[Question], bound_s: float, now: float) -> _Known:
         known = _Known()
         known.exact.update(
             {each.key: entry for each in questions if (entry := self._recent.get(each.key, now)) is not None}
@@ -78,7 +81,7 @@ class Lookup:
         missing = [each for each in questions if each.key not in known.exact]
         if missing and self._breaker.closed:
             with suppress(TimeoutError, StoreUnavailable, StoreRefused):
-                async with asyncio.timeout(self._settings.lookup_timeout_s):
+                async with asyncio.timeout(bound_s):
                     await self._ask_store(missing, known, now)
             self._judge(missing, known)
         return known

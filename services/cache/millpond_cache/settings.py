@@ -21,7 +21,12 @@ class CacheSettings(Section):
         description="A request that asks for a higher temperature wants a new answer each time: it is not looked up, "
         "and its answer not kept.",
     )
-    lookup_timeout_s: Seconds = Field(default=0.25, description="Seconds after which a look-up is a miss.")
+    lookup_timeout_s: Seconds = Field(
+        default=0.25, description="Seconds after which a look-up is a miss, in the tier `realtime` and the sync tier."
+    )
+    patient_timeout_s: Seconds = Field(
+        default=1, description="The same in the tiers that can wait, where a hit is worth more than a second."
+    )
     recent_mb: float = Field(
         default=32, ge=0, description="Memory for the answers of the last minute, which Milvus may not show yet."
     )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond_cache.decide import Outcome as Found
 from millpond_cache.decide import Verdict
 from millpond_cache.lookup import Asked, Lookup, answer_of
 from millpond_core import telemetry, topics
@@ -14,9 +15,8 @@ from millpond_core.errors import Code
 from millpond_core.result import Failure
 from millpond_core.stage import Forward, Job, Outcome, Settle
 
-MISSED = result_pb2.Error(
-    code=Code.CACHE_MISS, message="no answer is cached, and cache.mode is only: ask with use", retryable=False
-)
+MISSED = "no answer is cached, and cache.mode is only: ask with use"
+AWAY = "the cache does not answer just now, and cache.mode is only: ask again, or with use"
 
 
 class CacheWorker:
@@ -29,9 +29,11 @@ class CacheWorker:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, jobs: Sequence[Job]) -> None:
-        task = asyncio.create_task(self._serve(jobs))
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        for urgent in (True, False):
+            if some := [job for job in jobs if job.urgent is urgent]:
+                task = asyncio.create_task(self._serve(some, patient=not urgent))
+                self._tasks.add(task)
+                task.add_done_callback(self._done)
 
     def release(self, job: Job) -> bool:  # noqa: ARG002
         """A look-up is over in a moment: it is waited for."""
@@ -42,8 +44,8 @@ class CacheWorker:
     async def drain(self) -> None:
         await asyncio.gather(*self._tasks)
 
-    async def _serve(self, jobs: Sequence[Job]) -> None:
-        verdicts = await self._lookup.look_up([_asked(job.routed) for job in jobs])
+    async def _serve(self, jobs: Sequence[Job], *, patient: bool) -> None:
+        verdicts = await self._lookup.look_up([_asked(job.routed) for job in jobs], patient=patient)
         for job, verdict in zip(jobs, verdicts, strict=True):
             _describe(job, verdict)
             job.routed.decision.reasons.append(verdict.reason)
@@ -61,7 +63,8 @@ def outcome_of(routed: envelope_pb2.Routed, verdict: Verdict) -> Outcome:
     if answer := answer_of(verdict):
         return answer
     if routed.request.cache.mode == request_pb2.CACHE_MODE_ONLY:
-        return Failure(MISSED)
+        away = verdict.outcome is Found.UNAVAILABLE
+        return Failure(result_pb2.Error(code=Code.CACHE_MISS, message=AWAY if away else MISSED, retryable=away))
     if routed.decision.route == result_pb2.ROUTE_FRONTIER:
         return Forward(topics.FRONTIER, routed)
     return Forward(BATCH_TOPICS[routed.decision.tier], routed)
