@@ -36,7 +36,7 @@ from millpond_router.embedding_window import EmbeddingWindow
 from millpond_router.embeddings import WindowedEmbeddings
 from millpond_router.kafka_client import Client, NoCounterpart, client_of
 from millpond_router.language import LanguageDetector
-from millpond_router.routing import SERVICE, Routing
+from millpond_router.routing import SERVICE, Item, Routing
 from millpond_router.rules import RulesError
 from millpond_router.settings import RouterSettings
 
@@ -99,7 +99,12 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
         policy=policy,
         rules=rules,
         language=await loading,
-        embeddings=WindowedEmbeddings(embedder, EmbeddingWindow(settings.router.embed_timeout_s)),
+        embeddings=WindowedEmbeddings(
+            embedder,
+            EmbeddingWindow(settings.router.embed_timeout_s),
+            urgent_s=settings.router.embed_timeout_s,
+            patient_s=settings.router.embed_wait_s,
+        ),
         topic_ids=ids,
         tenants=settings.tenants_by_topic,
         clock=runtime.clock,
@@ -205,16 +210,20 @@ class Intake:
 
     async def _work(self, events: Sequence[EventT[bytes]], before: Awaitable[None] | None) -> None:
         """Records from taken to acknowledged. Acknowledges nothing where anything fails, here or before."""
-        outgoing = await self._routing.route([_record_of(event) for event in events])
-        sends = [await self._send(each) for each in outgoing]
-        for sent in sends:
-            await sent
+        items = self._routing.take([_record_of(event) for event in events])
+        urgent, patient = [each for each in items if each.urgent], [each for each in items if not each.urgent]
+        await asyncio.gather(self._write(urgent, urgent=True), self._write(patient, urgent=False))
         if before is not None:
             await before
         for event in events:
             self._consumer.sent(event.message)
         for topic, count in Counter(event.message.topic for event in events).items():
             metrics.RECORDS_FINISHED.labels(topic, SERVICE).inc(count)
+
+    async def _write(self, items: Sequence[Item], *, urgent: bool) -> None:
+        sends = [await self._send(each) for each in await self._routing.outgoing(items, urgent=urgent)]
+        for sent in sends:
+            await sent
 
     async def _send(self, outgoing: Outgoing) -> Awaitable[object]:
         # Without a key too, aiokafka takes no record without a value; nor would a dead letter be any the poorer.

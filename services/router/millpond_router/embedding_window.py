@@ -1,4 +1,4 @@
-"""How much the embedder is asked at the same time. Pure: the clock is given.
+"""How much the embedder is asked at the same time. Pure: the clock is given, in seconds that only grow.
 
 Every call has the same 250 ms, so the embedder is to hold no more rows than it does in that time: some ten on a CPU
 that a language model shares, hundreds on a GPU. What is not asked yet waits, as more does in Kafka.
@@ -6,8 +6,8 @@ that a language model shares, hundreds on a GPU. What is not asked yet waits, as
 
 from __future__ import annotations
 
-SMALLEST = 8
-"""Rows. An embedder that cannot do these in time is away."""
+SMALLEST = 2
+"""Rows: on a machine that is busy with a language model, an embedder may do no more in its time."""
 
 LARGEST = 512
 """Rows: more in flight make no batch fuller."""
@@ -19,6 +19,9 @@ EARLY, LATE = 1 / 3, 2 / 3
 """Shares of the time that a call has: the window grows before the first and shrinks after the second, so that hardly
 any call runs out of time (as TCP Vegas finds its window, by delay, before anything is lost)."""
 
+SILENT_S = 2.0
+"""Without any answer for so long, an embedder is away, not slow."""
+
 PAUSE_S = 1.0
 """How long an embedder that is away is not asked: requests then go on without waiting for it."""
 
@@ -26,11 +29,12 @@ PAUSE_S = 1.0
 class EmbeddingWindow:
     """rows: how many may be in flight. timeout_s: what each call has."""
 
-    def __init__(self, timeout_s: float, rows: float = 4 * SMALLEST) -> None:
+    def __init__(self, timeout_s: float, rows: float = 8) -> None:
         self.rows = rows
         self._timeout_s = timeout_s
         self._in_flight = 0
-        self._closed_until = 0.0
+        self._silent_since: float | None = None
+        self._closed_until = float("-inf")
 
     def closed(self, now: float) -> bool:
         return now < self._closed_until
@@ -39,20 +43,24 @@ class EmbeddingWindow:
         """Whether so many more may be asked. What is larger than the window goes alone."""
         return self._in_flight == 0 or self._in_flight + rows <= self.rows
 
-    def asked(self, rows: int) -> None:
+    def asked(self, rows: int, now: float) -> None:
         self._in_flight += rows
+        if self._silent_since is None:
+            self._silent_since = now
 
     def answered(self, rows: int, took_s: float) -> None:
         self._in_flight -= rows
+        self._silent_since = None
         change = STEP * rows / self.rows
         if took_s < EARLY * self._timeout_s:
             self.rows = min(LARGEST, self.rows + change)
         elif took_s > LATE * self._timeout_s:
             self.rows = max(SMALLEST, self.rows - change)
 
-    def failed(self, rows: int, now: float) -> None:
-        """No answer, or none in time."""
+    def failed(self, rows: int, took_s: float, now: float) -> None:
+        """A call was refused, or ran out of time."""
         self._in_flight -= rows
-        if self.rows <= SMALLEST:
+        refused = took_s < self._timeout_s
+        if refused or (self._silent_since is not None and now - self._silent_since >= SILENT_S):
             self._closed_until = now + PAUSE_S
         self.rows = max(SMALLEST, self.rows / 2)

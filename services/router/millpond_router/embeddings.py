@@ -11,7 +11,7 @@ from itertools import chain
 from millpond.v1 import envelope_pb2
 from millpond_core.embedder import Embedder
 from millpond_core.errors import EngineError
-from millpond_router.embedding_window import SMALLEST, EmbeddingWindow
+from millpond_router.embedding_window import EmbeddingWindow
 
 logger = logging.getLogger(__name__)
 
@@ -23,39 +23,66 @@ REPORT_S = 10.0
 
 
 class WindowedEmbeddings:
-    """From the embedder in Triton, as much at a time as it has time for."""
+    """From the embedder in Triton, as much at a time as it has time for.
 
-    def __init__(self, embedder: Embedder, window: EmbeddingWindow) -> None:
+    urgent_s, patient_s: how long a request waits for its turn.
+    """
+
+    def __init__(self, embedder: Embedder, window: EmbeddingWindow, urgent_s: float, patient_s: float) -> None:
         self._embedder = embedder
         self._window = window
+        self._urgent_s = urgent_s
+        self._patient_s = patient_s
         self._changed = asyncio.Condition()
+        self._urgent_waiting = 0
         self._reported_at = -REPORT_S
 
-    async def of(self, texts: Sequence[str]) -> list[envelope_pb2.Embedding | None]:
-        """One per text, in their order."""
-        size = min(ROWS, max(SMALLEST, int(self._window.rows)))
-        parts = [texts[first : first + size] for first in range(0, len(texts), size)]
-        return list(chain.from_iterable(await asyncio.gather(*(self._ask(part) for part in parts))))
+    async def of(self, texts: Sequence[str], *, urgent: bool) -> list[envelope_pb2.Embedding | None]:
+        """One per text, in their order. Those of urgent requests have their turn first."""
+        different = list(dict.fromkeys(texts))
+        size = min(ROWS, int(self._window.rows))
+        parts = [different[first : first + size] for first in range(0, len(different), size)]
+        answers = await asyncio.gather(*(self._embed(part, urgent) for part in parts))
+        found = dict(zip(different, chain.from_iterable(answers), strict=True))
+        return [found[text] for text in texts]
 
-    async def _ask(self, texts: Sequence[str]) -> Sequence[envelope_pb2.Embedding | None]:
+    async def _embed(self, texts: Sequence[str], urgent: bool) -> Sequence[envelope_pb2.Embedding | None]:
         rows, window = len(texts), self._window
-        async with self._changed:
-            await self._changed.wait_for(lambda: window.room(rows) or window.closed(time.monotonic()))
-            if window.closed(time.monotonic()):
-                return [None] * rows
-            window.asked(rows)
+        if not await self._turn(rows, urgent):
+            return [None] * rows
         asked_at = time.monotonic()
+        window.asked(rows, asked_at)
         try:
             embeddings = await self._embedder.embed(texts)
-            window.answered(rows, time.monotonic() - asked_at)
         except EngineError as failure:
-            window.failed(rows, time.monotonic())
+            now = time.monotonic()
+            window.failed(rows, now - asked_at, now)
             self._report(failure)
             return [None] * rows
+        else:
+            window.answered(rows, time.monotonic() - asked_at)
+            return embeddings
         finally:
             async with self._changed:
                 self._changed.notify_all()
-        return embeddings
+
+    async def _turn(self, rows: int, urgent: bool) -> bool:
+        """Wait for room. False where there is none in time, or nobody to ask."""
+        window = self._window
+        self._urgent_waiting += urgent
+
+        def mine() -> bool:
+            first = urgent or not self._urgent_waiting
+            return (first and window.room(rows)) or window.closed(time.monotonic())
+
+        try:
+            async with asyncio.timeout(self._urgent_s if urgent else self._patient_s), self._changed:
+                await self._changed.wait_for(mine)
+        except TimeoutError:
+            return False
+        finally:
+            self._urgent_waiting -= urgent
+        return not window.closed(time.monotonic())
 
     def _report(self, failure: EngineError) -> None:
         now = time.monotonic()

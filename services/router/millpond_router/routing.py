@@ -10,7 +10,7 @@ from typing import Protocol
 
 from opentelemetry.trace import Span
 
-from millpond.v1 import envelope_pb2
+from millpond.v1 import envelope_pb2, request_pb2
 from millpond_core import metrics, telemetry, topics
 from millpond_core.clock import Clock
 from millpond_core.dead_letter import dead_letter
@@ -33,18 +33,27 @@ EXAMPLES_RETRY_S = 5.0
 
 
 class Embeddings(Protocol):
-    async def of(self, texts: Sequence[str]) -> Sequence[envelope_pb2.Embedding | None]:
+    async def of(self, texts: Sequence[str], *, urgent: bool) -> Sequence[envelope_pb2.Embedding | None]:
         """One per text, in their order; None where the embedder has no time for it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One record in the router's hands. span: its `process` span."""
+    """One record in the router's hands, accepted or a dead letter.
 
-    record: Record
+    taken_at: seconds since 1970. span: its `process` span.
+    """
+
+    taken_at: float
     span: Span
     taken: Accepted | Outgoing
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it is to go on soon. What goes on without an embedding does so at once."""
+        taken = self.taken
+        return isinstance(taken, Outgoing) or taken.refused or taken.tier == request_pb2.TIER_REALTIME
 
 
 class Routing:
@@ -75,31 +84,36 @@ class Routing:
         self._examples_wanted = asyncio.Event()
         self._examples_wanted.set()
 
-    async def route(self, records: Sequence[Record]) -> list[Outgoing]:
-        """One record for each, in their order."""
-        taken_at = self._clock.now()
+    def take(self, records: Sequence[Record]) -> list[Item]:
+        """Read and check these, and begin their spans."""
+        now = self._clock.now()
         for topic, count in Counter(record.partition.topic for record in records).items():
             metrics.RECORDS_TAKEN.labels(topic, SERVICE).inc(count)
-        items = [self._take(record, taken_at) for record in records]
+        return [self._take(record, now) for record in records]
+
+    async def outgoing(self, items: Sequence[Item], *, urgent: bool) -> list[Outgoing]:
+        """One record for each, in their order; urgent ones do not wait long for their embeddings."""
         open_ones = [each.taken for each in items if isinstance(each.taken, Accepted) and not each.taken.refused]
-        found = iter(await self._embeddings.of([prompt_text(each.routed.request) for each in open_ones]))
+        texts = [prompt_text(each.routed.request) for each in open_ones]
+        found = iter(await self._embeddings.of(texts, urgent=urgent))
         outgoing: list[Outgoing] = []
         for item in items:
             match item.taken:
                 case Outgoing():
-                    item.span.end()
                     outgoing.append(item.taken)
                 case Accepted() as accepted:
                     if not accepted.refused:
                         self._decide(accepted, next(found))
-                    outgoing.append(self._envelope(item.span, accepted, taken_at))
+                    outgoing.append(self._envelope(item, accepted))
+            item.span.end()
         return outgoing
 
     async def keep_examples(self) -> None:
         """Keep the rules' examples embedded by the embedder that embeds the requests. Never returns."""
         while self._rules.sentences:
             await self._examples_wanted.wait()
-            embeddings = [each for each in await self._embeddings.of(self._rules.sentences) if each is not None]
+            found = await self._embeddings.of(self._rules.sentences, urgent=False)
+            embeddings = [each for each in found if each is not None]
             if len(embeddings) == len(self._rules.sentences) and len({each.version for each in embeddings}) == 1:
                 self._rules = self._rules.with_examples(embeddings)
                 self._examples_wanted.clear()
@@ -112,11 +126,11 @@ class Routing:
         span = self._tracing.process(topic, received)
         try:
             tenant = self._tenants.get(topic)
-            return Item(record, span, accept(record, self._terms, self._topic_ids[topic], tenant, now))
+            return Item(now, span, accept(record, self._terms, self._topic_ids[topic], tenant, now))
         except Malformed as failure:
             if span.is_recording():
                 span.set_attribute(telemetry.ERROR_TYPE, failure.code)
-            return Item(record, span, dead_letter(record, SERVICE, failure.code, str(failure)))
+            return Item(now, span, dead_letter(record, SERVICE, failure.code, str(failure)))
 
     def _decide(self, accepted: Accepted, embedding: envelope_pb2.Embedding | None) -> None:
         routed = accepted.routed
@@ -136,14 +150,12 @@ class Routing:
             routed.decision.CopyFrom(decision)
             metrics.DECISIONS.labels(ROUTE_WORDS[decision.route], decision.reasons[0].code).inc()
 
-    def _envelope(self, span: Span, accepted: Accepted, taken_at: float) -> Outgoing:
+    def _envelope(self, item: Item, accepted: Accepted) -> Outgoing:
         routed = accepted.routed
-        routed.timings_ms[SERVICE] = round((self._clock.now() - taken_at) * 1000, 1)
-        if span.is_recording():
-            _describe(span, routed)
-        outgoing = routed_record(topics.ROUTED, routed, span, accepted.body)
-        span.end()
-        return outgoing
+        routed.timings_ms[SERVICE] = round((self._clock.now() - item.taken_at) * 1000, 1)
+        if item.span.is_recording():
+            _describe(item.span, routed)
+        return routed_record(topics.ROUTED, routed, item.span, accepted.body)
 
 
 def _describe(span: Span, routed: envelope_pb2.Routed) -> None:

@@ -25,6 +25,11 @@ class RouterSection(Section):
     embed_timeout_s: Seconds = Field(
         default=TIMEOUT_S, description="Seconds that the embedder has to answer, before it is gone on without."
     )
+    embed_wait_s: Seconds = Field(
+        default=5,
+        description="Seconds that a request which is not realtime waits for its turn with an embedder that is busy. "
+        "One that is away is not waited for.",
+    )
 
 
 class RouterSettings(Settings):
