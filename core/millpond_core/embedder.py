@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from millpond.v1 import envelope_pb2
 from millpond_core import metrics
-from millpond_core.embedding import pack
+from millpond_core.embedding import READS_TOKENS, pack
 from millpond_core.errors import Code, EngineError
 
 MODEL = "embedder"
@@ -27,6 +27,9 @@ TIMEOUT_S = 0.25
 
 VERSION_KNOWN_S = 5.0
 """How long a version counts as known: less than a Triton with other weights takes to come up in its place."""
+
+LOOKED_AT_CHARACTERS = 16 * READS_TOKENS
+"""Of a text. More would hardly change the vector, and half a million of them would keep the tokenizer for a second."""
 
 CHANNEL = [
     ("grpc.max_send_message_length", -1),
@@ -53,6 +56,8 @@ class Embedder:
     async def embed(self, texts: Sequence[str]) -> list[envelope_pb2.Embedding]:
         """One embedding per text, in their order. "" and texts longer than the embedder reads are embedded too.
 
+        `tokens` says of every text whether the embedder reads all of it; of very long ones, no more.
+
         Raises EngineError, retryable: ENGINE_UNAVAILABLE when no answer came in time, ENGINE_ERROR when it was one.
         """
         began = time.monotonic()
@@ -68,10 +73,9 @@ class Embedder:
             reason, code = ("unavailable", Code.ENGINE_UNAVAILABLE) if away else ("refused", Code.ENGINE_ERROR)
             raise self._failed(reason, code, failure.message()) from failure
         metrics.EMBEDDER_SECONDS.observe(time.monotonic() - began)
+        rows = [row for vectors, counts in parts for row in zip(vectors, counts, strict=True)]
         return [
-            pack(vector, version, int(count))
-            for vectors, counts in parts
-            for vector, count in zip(vectors, counts, strict=True)
+            pack(vector, version, _tokens(text, int(count))) for text, (vector, count) in zip(texts, rows, strict=True)
         ]
 
     async def close(self) -> None:
@@ -100,6 +104,13 @@ class Embedder:
     async def _call(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Vectors [rows, dimension] and tokens [rows]."""
         column = triton.InferInput("text", [len(texts), 1], "BYTES")
-        column.set_data_from_numpy(np.array([[text.encode()] for text in texts], dtype=np.object_))
+        column.set_data_from_numpy(
+            np.array([[text[:LOOKED_AT_CHARACTERS].encode()] for text in texts], dtype=np.object_)
+        )
         result: Any = await self._connected().infer(self._model, [column])
         return result.as_numpy("embedding"), result.as_numpy("tokens").reshape(-1)
+
+
+def _tokens(text: str, counted: int) -> int:
+    """counted: of what was looked at."""
+    return counted if len(text) <= LOOKED_AT_CHARACTERS else max(counted, READS_TOKENS + 1)

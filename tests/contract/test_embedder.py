@@ -50,6 +50,12 @@ async def test_embeddings_come_in_the_order_of_their_texts(embedder: Embedder) -
         assert cosine(one, same) > 0.999
 
 
+@pytest.mark.parametrize("text", ["", "word " * 200, "word " * 300, "a" * 500_000, " " * 500_000, "word " * 100_000])
+async def test_whether_all_of_a_text_is_read_is_known_however_long_it_is(embedder: Embedder, text: str) -> None:
+    (embedding,) = await embedder.embed([text])
+    assert reads_all(embedding) == (len(text) <= 5 * 200)
+
+
 async def test_an_embedding_is_whole(embedder: Embedder) -> None:
     (embedding,) = await embedder.embed(["Where does the river begin?"])
     assert embedding.version.startswith("all-minilm-l6-v2-")
