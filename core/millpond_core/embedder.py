@@ -42,7 +42,7 @@ CHANNEL = [
 class Embedder:
     """One connection, for any number of callers of one event loop; it comes back by itself.
 
-    address: Triton's gRPC address, "host:port". timeout_s: of one call of `embed`.
+    address: Triton's gRPC address, "host:port". timeout_s: of one call of `embed` that brings none of its own.
     """
 
     def __init__(self, address: str, timeout_s: float = TIMEOUT_S, model: str = MODEL) -> None:
@@ -53,7 +53,7 @@ class Embedder:
         self._version = ""
         self._version_read_at = -VERSION_KNOWN_S
 
-    async def embed(self, texts: Sequence[str]) -> list[envelope_pb2.Embedding]:
+    async def embed(self, texts: Sequence[str], timeout_s: float | None = None) -> list[envelope_pb2.Embedding]:
         """One embedding per text, in their order. "" and texts longer than the embedder reads are embedded too.
 
         `tokens` says of every text whether the embedder reads all of it; of very long ones, no more.
@@ -61,13 +61,14 @@ class Embedder:
         Raises EngineError, retryable: ENGINE_UNAVAILABLE when no answer came in time, ENGINE_ERROR when it was one.
         """
         began = time.monotonic()
+        timeout_s = timeout_s or self._timeout_s
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s):
                 version = await self._current_version()
                 calls = [self._call(texts[first : first + MAX_ROWS]) for first in range(0, len(texts), MAX_ROWS)]
                 parts = await asyncio.gather(*calls)
         except TimeoutError as failure:
-            raise self._failed("timeout", Code.ENGINE_UNAVAILABLE, f"no answer in {self._timeout_s} s") from failure
+            raise self._failed("timeout", Code.ENGINE_UNAVAILABLE, f"no answer in {timeout_s} s") from failure
         except InferenceServerException as failure:
             away = failure.status() in ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
             reason, code = ("unavailable", Code.ENGINE_UNAVAILABLE) if away else ("refused", Code.ENGINE_ERROR)

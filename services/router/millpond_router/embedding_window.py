@@ -1,7 +1,7 @@
 """How much the embedder is asked at the same time. Pure: the clock is given, in seconds that only grow.
 
-Every call has the same 250 ms, so the embedder is to hold no more rows than it does in that time: some ten on a CPU
-that a language model shares, hundreds on a GPU. What is not asked yet waits, as more does in Kafka.
+An urgent request has 250 ms, so the embedder is to hold no more rows than it does in that time: some ten on a CPU that
+a language model shares, hundreds on a GPU. What is not asked yet waits, as more does in Kafka.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ STEP = 8
 """Rows that the window grows by when all that is in it was answered early."""
 
 EARLY, LATE = 1 / 3, 2 / 3
-"""Shares of the time that a call has: the window grows before the first and shrinks after the second, so that hardly
-any call runs out of time (as TCP Vegas finds its window, by delay, before anything is lost)."""
+"""Shares of the time that an urgent call has: the window grows before the first and shrinks after the second, so that
+hardly any call runs out of time (as TCP Vegas finds its window, by delay, before anything is lost)."""
 
 SILENT_S = 2.0
 """Without any answer for so long, an embedder is away, not slow."""
@@ -27,7 +27,7 @@ PAUSE_S = 1.0
 
 
 class EmbeddingWindow:
-    """rows: how many may be in flight. timeout_s: what each call has."""
+    """rows: how many may be in flight. timeout_s: what an urgent call has."""
 
     def __init__(self, timeout_s: float, rows: float = 8) -> None:
         self.rows = rows

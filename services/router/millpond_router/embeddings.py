@@ -11,7 +11,7 @@ from itertools import chain
 from millpond.v1 import envelope_pb2
 from millpond_core.embedder import Embedder
 from millpond_core.errors import EngineError
-from millpond_router.embedding_window import EmbeddingWindow
+from millpond_router.embedding_window import SILENT_S, EmbeddingWindow
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,8 @@ REPORT_S = 10.0
 class WindowedEmbeddings:
     """From the embedder in Triton, as much at a time as it has time for.
 
-    urgent_s, patient_s: how long a request waits for its turn.
+    urgent_s: how long an urgent request waits for its turn, and then for the answer. patient_s: how long another waits
+    for its turn; for the answer it waits until the embedder counts as away.
     """
 
     def __init__(self, embedder: Embedder, window: EmbeddingWindow, urgent_s: float, patient_s: float) -> None:
@@ -53,7 +54,7 @@ class WindowedEmbeddings:
         asked_at = time.monotonic()
         window.asked(rows, asked_at)
         try:
-            embeddings = await self._embedder.embed(texts)
+            embeddings = await self._embedder.embed(texts, self._urgent_s if urgent else SILENT_S)
         except EngineError as failure:
             now = time.monotonic()
             window.failed(rows, now - asked_at, now)

@@ -23,12 +23,12 @@ class RouterSection(Section):
     batch: int = Field(default=64, gt=0, description="Requests that are taken and sent on together.")
     batches_in_flight: int = Field(default=8, gt=0, description="Batches that are worked on at the same time.")
     embed_timeout_s: Seconds = Field(
-        default=TIMEOUT_S, description="Seconds that the embedder has to answer, before it is gone on without."
+        default=TIMEOUT_S,
+        description="Seconds that a `realtime` request waits for its turn with the embedder, and then for the answer.",
     )
     embed_wait_s: Seconds = Field(
         default=5,
-        description="Seconds that a request which is not realtime waits for its turn with an embedder that is busy. "
-        "One that is away is not waited for.",
+        description="Seconds that another request waits for its turn. An embedder that is away is not waited for.",
     )
 
 
