@@ -9,6 +9,7 @@ Source: the tensors and the errors are those of Triton's vLLM backend, see model
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -162,7 +163,7 @@ class Engine:
             finish_reason = bytes(_first(result, "finish_reason")).decode("utf-8")
             input_tokens = int(_first(result, "num_input_tokens"))
             output_tokens = int(_first(result, "num_output_tokens"))
-        except (ValueError, TypeError, IndexError) as failure:
+        except (ValueError, TypeError, IndexError, struct.error) as failure:
             raise self._error(f"its answer cannot be read: {failure}") from failure
         if finish_reason not in FINISH_REASONS:
             raise self._error(f"its answer ended with {finish_reason[:64]!r}")

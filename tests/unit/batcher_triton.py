@@ -1,0 +1,136 @@
+"""A server that speaks Triton's protocol and does with each row what its prompt says.
+
+For what the real one does rarely; tests/integration/test_batcher.py has the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import serialize_byte_tensor
+
+messages: Any = service_pb2
+"""Its classes are made at run time."""
+
+DIED = "Stub process 'generator_0_0' is not healthy."
+
+
+@dataclass
+class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """The last line of a row's prompt is a word of `ANSWERS`, "hang", "nothing" or an error's text.
+
+    state: of the model: "ready", "dead", "unloaded" or "loading". revives: whether a load brings it back.
+    """
+
+    state: str = "ready"
+    revives: bool = True
+    address: str = ""
+    control: list[str] = field(default_factory=list[str])
+    """Loads and unloads that were asked for."""
+    running: int = 0
+    """Rows that hang and were not cancelled."""
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def until(self, met: Callable[[], bool]) -> None:
+        async with self.changed:
+            await asyncio.wait_for(self.changed.wait_for(met), 60)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:
+        return messages.ModelReadyResponse(ready=self.state in ("ready", "dead"))
+
+    async def RepositoryIndex(self, request: Any, context: Any) -> Any:
+        state = {"unloaded": ("UNAVAILABLE", "unloaded"), "loading": ("LOADING", "")}.get(self.state, ("READY", ""))
+        index = messages.RepositoryIndexResponse()
+        index.models.add(name="generator", version="1", state=state[0], reason=state[1])
+        return index
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
+        self.control.append("load")
+        self.state = "ready" if self.revives else self.state
+        return messages.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
+        self.control.append("unload")
+        return messages.RepositoryModelUnloadResponse()
+
+    async def ModelStreamInfer(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        async for request in request_iterator:
+            prompt = request.raw_input_contents[0][4:].decode()
+            if self.state == "dead":
+                yield messages.ModelStreamInferResponse(error_message=DIED)
+                continue
+            word = prompt.rstrip("\n").rpartition("\n")[2]
+            if word == "hang":
+                await self._hang()
+            elif word in ANSWERS:
+                yield messages.ModelStreamInferResponse(infer_response=ANSWERS[word])
+            elif word != "nothing":
+                yield messages.ModelStreamInferResponse(error_message=word or "invalid_params: text_input is empty")
+
+    async def _hang(self) -> None:
+        await self._move(1)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self._move(-1)
+
+    async def _move(self, by: int) -> None:
+        async with self.changed:
+            self.running += by
+            self.changed.notify_all()
+
+
+def answer(text: bytes, finish_reason: bytes = b"stop", *, counted: bool = True) -> Any:
+    response = messages.ModelInferResponse(model_name="generator")
+    columns: list[tuple[str, str, bytes]] = [
+        ("text_output", "BYTES", packed(text)),
+        ("finish_reason", "BYTES", packed(finish_reason)),
+    ]
+    if counted:
+        columns += [
+            ("num_input_tokens", "UINT32", np.array([3], np.uint32).tobytes()),
+            ("num_output_tokens", "UINT32", np.array([2], np.uint32).tobytes()),
+        ]
+    for name, kind, content in columns:
+        response.outputs.add(name=name, datatype=kind, shape=[1])
+        response.raw_output_contents.append(content)
+    return response
+
+
+def garbled() -> Any:
+    """The text's own length is more than there is."""
+    response = answer(b"a mill")
+    response.raw_output_contents[0] = b"\xff\xff\xff\x7fmill"
+    return response
+
+
+def packed(text: bytes) -> bytes:
+    return serialize_byte_tensor(np.array([text], dtype=np.object_)).item()
+
+
+ANSWERS = {
+    "ok": answer("a mill 🦆".encode()),
+    "not-utf8": answer(b"\xff\xfe"),
+    "uncounted": answer(b"a mill", counted=False),
+    "unfinished": answer(b"a mill", b"None"),
+    "garbled": garbled(),
+}
+
+
+@asynccontextmanager
+async def serving(triton: Triton) -> AsyncGenerator[Triton]:
+    server = grpc.aio.server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
+    triton.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        yield triton
+    finally:
+        await server.stop(None)
