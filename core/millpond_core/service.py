@@ -91,7 +91,12 @@ def run(service: str, settings_class: type[S], main: Main[S]) -> NoReturn:
     except OSError as failure:
         print(f"{service}: MILLPOND_TRACES_FILE: cannot be written: {failure}", file=sys.stderr)
         sys.exit(2)
-    sys.exit(asyncio.run(_run(service, settings, tracing, main)))
+    status = asyncio.run(_run(service, settings, tracing, main))
+    if status:
+        # At once: a thread that hangs in a library would keep a crashed process from being started again.
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(0)
 
 
 async def _run(service: str, settings: S, tracing: Tracing, main: Main[S]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -318,6 +319,30 @@ async def test_an_aborted_transaction_is_tried_again(tmp_path: Path) -> None:
     async with running(processor) as task:
         await until(lambda: len(line.results()) == 1, task)
         assert cluster.cluster.committed(line.group, cluster.records(line.source)[0].partition).offset == 1
+    assert line.results() == ["k"]
+
+
+async def test_a_transaction_that_never_ends_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker's library hangs in a commit: the replica gives itself up, and the next one does the work, once."""
+    cluster = InMemory()
+    line = Line(cluster, tmp_path, settings=ProcessorSettings(commit_s=0.01))
+    line.send("k")
+    released = threading.Event()
+    broker = cluster.member(line.group, 0, [line.source])
+
+    def hang(*_: object) -> dict[Partition, int]:
+        released.wait()
+        raise Fenced("too late")
+
+    monkeypatch.setattr(broker, "commit", hang)
+    stuck = Processor(broker, lambda finish: Bench(finish, line.target), line.settings, SystemClock(), stage="test")
+    with pytest.raises(Fenced, match="did not end"):
+        await stuck.run()
+    released.set()
+    line.settings = ProcessorSettings()
+    processor, _ = line.replica()
+    async with running(processor) as task:
+        await until(lambda: len(line.results()) == 1, task)
     assert line.results() == ["k"]
 
 

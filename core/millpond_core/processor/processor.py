@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar, TypeVarTuple
 
 from millpond_core import metrics
 from millpond_core.clock import Clock
-from millpond_core.processor.broker import Aborted, Broker, Position
+from millpond_core.processor.broker import Aborted, Broker, Fenced, Position
 from millpond_core.processor.claims import Claims, Verdict
 from millpond_core.processor.offset_map import OffsetMap
 from millpond_core.processor.record import Outgoing, Partition, Record, header, with_header
@@ -51,6 +51,8 @@ class ProcessorSettings:
 
     transaction_records: records finished in one transaction. move_after_s: seconds that one record may hold back the
     position of others that are finished. drain_s: seconds that `stop` waits for what is in flight.
+    commit_s: seconds after which a transaction's end is not waited for any more, and the process must end: after a
+    broker's restart librdkafka's send_offsets_to_transaction was seen to wait for ever, whatever its timeout says.
     """
 
     max_poll_records: int = 500
@@ -58,6 +60,7 @@ class ProcessorSettings:
     transaction_records: int = 500
     move_after_s: float = 60.0
     drain_s: float = 20.0
+    commit_s: float = 30.0
 
 
 @dataclass(eq=False, slots=True)
@@ -159,6 +162,7 @@ class Processor:
         self._quiet = 0
         self._retries = 0
         self._retry_at = 0.0
+        self._hangs = False
         self._strategy = make_strategy(self._finish)
 
     @property
@@ -184,8 +188,9 @@ class Processor:
         finally:
             if drain:
                 drain.cancel()
-            await self._call(self._close)
-            self._kafka.shutdown()
+            if not self._hangs:
+                await self._call(self._close)
+            self._kafka.shutdown(wait=not self._hangs)
 
     def _drained(self, drain: asyncio.Task[None]) -> bool:
         if not drain.done() or self._urgent or self._bulk:
@@ -333,7 +338,11 @@ class Processor:
         ]
         outgoing = [each for completion in live for each in completion.outgoing]
         try:
-            await self._call(self._write, outgoing, positions, claimed)
+            await asyncio.wait_for(self._call(self._write, outgoing, positions, claimed), self._settings.commit_s)
+        except TimeoutError:
+            # Its outcome is not known here: the next process under this number ends it, and reads what came of it.
+            self._hangs = True
+            raise Fenced(f"a transaction did not end within {self._settings.commit_s} s") from None
         except Aborted as failure:
             pause = min(RETRY_FIRST_S * 2**self._retries, RETRY_LAST_S)
             self._retries += 1
