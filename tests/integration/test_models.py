@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -75,15 +75,21 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def serving(log: Path, python: str, *models: str, **environment: str) -> Generator[Server]:
-    """Triton with these models on free ports, ready; stopped by SIGTERM at the end."""
+def serving(log: Path, python: str, *models: str, ends: bool = True, **environment: str) -> Generator[Server]:
+    """Triton with these models on free ports, ready; stopped by SIGTERM at the end.
+
+    ends: whether it must end by itself then. One whose stub was killed may wait for ever for that stub's rows, and is
+    killed, as the stack kills it after a deadline.
+    """
     grpc, http, metrics = free_ports(3)
     command = [python, str(MODELS / "serve.py"), "--assets", required("MILLPOND_ASSETS")]
     command += ["--grpc-port", str(grpc), "--http-port", str(http), "--metrics-port", str(metrics)]
     for model in models:
         command += ["--model", model]
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, env={**os.environ, **environment})
+        process = subprocess.Popen(
+            command, stdout=sink, stderr=sink, env={**os.environ, **environment}, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + PATIENCE_S
         while not answers(f"http://127.0.0.1:{http}/v2/health/ready"):
@@ -91,11 +97,14 @@ def serving(log: Path, python: str, *models: str, **environment: str) -> Generat
         http_url, metrics_url = f"http://127.0.0.1:{http}", f"http://127.0.0.1:{metrics}/metrics"
         yield Server(process.pid, f"127.0.0.1:{grpc}", http_url, metrics_url)
     finally:
-        process.terminate()
         try:
-            process.wait(PATIENCE_S)
+            if ends:
+                process.terminate()
+                process.wait(PATIENCE_S)
         finally:
-            process.kill()
+            # The whole session: models are processes of their own.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
@@ -410,7 +419,8 @@ def test_a_cancelled_row_is_freed_and_its_tokens_are_counted(server: Server) -> 
 
 def test_a_generator_that_is_killed_takes_nothing_else_down_and_can_be_loaded_again(tmp_path: Path) -> None:
     """It is killed while it answers: its client is told, the embedder lives, a load brings it back."""
-    with serving(tmp_path / "log", required("MILLPOND_MODELS_PYTHON"), "embedder", "generator") as server:
+    python = required("MILLPOND_MODELS_PYTHON")
+    with serving(tmp_path / "log", python, "embedder", "generator", ends=False) as server:
         arrivals: queue.Queue[Arrival] = queue.Queue()
         client = server.client()
         client.start_stream(partial(arrive, arrivals))
