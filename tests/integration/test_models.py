@@ -197,8 +197,7 @@ def test_both_engines_agree(server: Server, tmp_path: Path) -> None:
     texts = lines_of_docstrings(200)
     small, small_tokens = embed(server, texts)
     python = required("MILLPOND_MODELS_TORCH_PYTHON")
-    engine = {"MILLPOND_EMBEDDER_ENGINE": "sentence-transformers"}
-    with serving(tmp_path / "log", python, "embedder", **engine) as reference:
+    with serving(tmp_path / "log", python, "embedder", MILLPOND_EMBEDDER_ENGINE="sentence-transformers") as reference:
         full, full_tokens = embed(reference, texts)
         odd, _ = embed(reference, [b"", b"\x00", b"\xff\xfe"])
     assert (small * full).sum(axis=1).min() >= 0.999
