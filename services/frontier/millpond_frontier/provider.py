@@ -7,108 +7,152 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from openai import AsyncOpenAI
+import openai
+from openai import AsyncOpenAI, AsyncStream
 from opentelemetry.trace import Span
 
-from millpond.v1 import request_pb2, result_pb2
+from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core import metrics, telemetry
+from millpond_core.errors import Code
 from millpond_core.result import Answer
 from millpond_core.settings import ModelSettings
 from millpond_core.telemetry import Tracing
-from millpond_frontier.attempt import Spoken, arguments, error_of, idempotency_key, spoken
+from millpond_core.validate import estimated_tokens
+from millpond_frontier.answer import Pieces, Spoken, whole
+from millpond_frontier.attempt import CallFailed, arguments, attempts_of, error_of, idempotency_key
 from millpond_frontier.settings import FrontierSection
+
+PATH = "/chat/completions"
 
 NO_KEY = "none"
 """The client wants a key also where the endpoint does not."""
 
+CONNECT_S = 5.0
+"""Seconds to connect: an endpoint that does not even take the connection is away."""
+
+ESTIMATED = "usage.estimated"
+"""The reason in a decision which says that the provider counted no tokens."""
+
+UNREADABLE = (openai.APIError, ValueError, RecursionError)
+"""What a call may raise: the last two for an answer that is no JSON, or absurdly deep."""
+
 
 class Provider:
-    """Safe for any number of callers of one event loop; `concurrency` of them are served at the same time."""
+    """Safe for any number of callers of one event loop."""
 
-    def __init__(self, model: ModelSettings, base_url: str, settings: FrontierSection, tracing: Tracing) -> None:
-        """base_url: of an endpoint that the model names none of."""
+    def __init__(self, model: ModelSettings, base_url: str, own: FrontierSection, tracing: Tracing) -> None:
+        """base_url: of the endpoint, where the model names none."""
         key = model.api_key()
         self.model = model
-        self._settings = settings
+        self._own = own
+        self._key = key.get_secret_value() if key else ""
         self._tracing = tracing
-        self._free = asyncio.Semaphore(settings.concurrency)
         self._client = AsyncOpenAI(
             base_url=model.base_url or base_url,
-            api_key=key.get_secret_value() if key else NO_KEY,
-            timeout=settings.call_timeout_s,
+            api_key=self._key or NO_KEY,
+            timeout=openai.Timeout(own.call_timeout_s, connect=CONNECT_S),
             # Retries are ours: each is recorded, and waits in Kafka.
             max_retries=0,
         )
 
     async def answer(
-        self,
-        request: request_pb2.Request,
-        replay: int,
-        parent: Span,
-        piece: Callable[[str], None] | None = None,
+        self, routed: envelope_pb2.Routed, parent: Span, piece: Callable[[str], None] | None = None
     ) -> Answer:
-        """The model's answer. piece: hears its text bit by bit as it comes.
+        """The model's answer, from one call. piece: hears the text bit by bit as it comes.
 
-        Raises EngineError, or Refused for a parameter that the provider does not take.
+        Raises CallFailed, or Refused where the provider need not be asked. Cancelled, it ends the call.
         """
-        call = arguments(
-            request,
-            self.model.provider_model or self.model.name,
-            self._settings.max_tokens,
-            self._settings.engine_params,
-        )
-        headers = {"Idempotency-Key": idempotency_key(request.tenant, request.id, replay)}
-        async with self._free:
-            span = self._tracing.chat(self.model.name, parent, {telemetry.MAX_TOKENS: call["max_tokens"]})
-            began = time.monotonic()
-            outcome = "error"
-            try:
-                whole = await (
-                    self._stream(call, headers, request, piece) if piece else self._ask(call, headers, request)
-                )
-                outcome = "ok"
-            except Exception as failure:
-                error = error_of(failure, self.model.api_key_env)
-                span.set_attribute(telemetry.ERROR_TYPE, error.code)
-                raise error from failure
-            finally:
-                metrics.ENGINE_SECONDS.labels(self.model.name, outcome).observe(time.monotonic() - began)
-                if outcome == "error":
-                    span.end()
-        metrics.INPUT_TOKENS.labels(self.model.name).inc(whole.usage.input_tokens)
-        metrics.OUTPUT_TOKENS.labels(self.model.name).inc(whole.usage.output_tokens)
-        span.set_attribute(telemetry.INPUT_TOKENS, whole.usage.input_tokens)
-        span.set_attribute(telemetry.OUTPUT_TOKENS, whole.usage.output_tokens)
-        span.set_attribute(telemetry.FINISH_REASONS, [whole.output.finish_reason])
-        span.end()
-        served_by = result_pb2.ServedBy(route=result_pb2.ROUTE_FRONTIER, model=self.model.name)
-        return Answer(whole.output, served_by, whole.usage)
+        name, request = self.model.name, routed.request
+        body = arguments(request, self.model, self._own)
+        attributes = {
+            telemetry.GEN_AI_PROVIDER: self.model.kind,
+            telemetry.MAX_TOKENS: body[self._own.max_tokens_name],
+            telemetry.ATTEMPT: attempts_of(routed, name) + 1,
+        }
+        headers = {"Idempotency-Key": idempotency_key(request.tenant, request.id, routed.replay)}
+        span = self._tracing.chat(name, parent, attributes)
+        began = time.monotonic()
+        outcome = "cancelled"
+        try:
+            spoken = await self._call(body, headers, request, piece)
+            outcome = "ok"
+            self._describe(span, spoken)
+        except CallFailed as failure:
+            outcome = failure.code
+            self._count(failure.usage)
+            metrics.WASTED_TOKENS.labels(name).inc(failure.usage.input_tokens + failure.usage.output_tokens)
+            raise
+        except asyncio.CancelledError:
+            # What it wrote until now is not known; the prompt was read.
+            metrics.WASTED_TOKENS.labels(name).inc(estimated_tokens(request))
+            raise
+        finally:
+            if outcome != "ok":
+                span.set_attribute(telemetry.ERROR_TYPE, outcome)
+            span.end()
+            metrics.ENGINE_SECONDS.labels(name, outcome).observe(time.monotonic() - began)
+        self._count(spoken.usage)
+        if spoken.estimated:
+            routed.decision.reasons.add(code=ESTIMATED)
+        return Answer(spoken.output, result_pb2.ServedBy(route=result_pb2.ROUTE_FRONTIER, model=name), spoken.usage)
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def _ask(self, call: dict[str, Any], headers: dict[str, str], request: request_pb2.Request) -> Spoken:
-        completion = await self._client.chat.completions.create(**call, extra_headers=headers)
-        choice = completion.choices[0]
-        return spoken(request, choice.message.content, choice.finish_reason, completion.usage)
+    async def _call(
+        self,
+        body: dict[str, Any],
+        headers: dict[str, str],
+        request: request_pb2.Request,
+        piece: Callable[[str], None] | None,
+    ) -> Spoken:
+        try:
+            # The client's time-out is of silence; this one is of the whole answer.
+            async with asyncio.timeout(self._own.call_timeout_s):
+                if piece is None:
+                    document = await self._client.post(PATH, cast_to=object, body=body, options={"headers": headers})
+                    return whole(document, request)
+                return await self._stream(body, headers, request, piece)
+        except TimeoutError as failure:
+            message = f"the provider did not finish its answer in {self._own.call_timeout_s:g} s"
+            raise CallFailed(Code.PROVIDER_UNAVAILABLE, message, retryable=True) from failure
+        except UNREADABLE as failure:
+            raise error_of(failure, self.model.api_key_env, self._key) from failure
 
     async def _stream(
         self,
-        call: dict[str, Any],
+        body: dict[str, Any],
         headers: dict[str, str],
         request: request_pb2.Request,
         piece: Callable[[str], None],
     ) -> Spoken:
-        text, reason, usage = "", None, None
-        stream = await self._client.chat.completions.create(
-            **call, stream=True, stream_options={"include_usage": True}, extra_headers=headers
+        pieces = Pieces()
+        stream = await self._client.post(
+            PATH,
+            cast_to=object,
+            body={**body, "stream": True, "stream_options": {"include_usage": True}},
+            options={"headers": headers},
+            stream=True,
+            stream_cls=AsyncStream[object],
         )
-        async with stream:
-            async for chunk in stream:
-                usage = chunk.usage or usage
-                for choice in chunk.choices:
-                    reason = choice.finish_reason or reason
-                    if choice.delta.content:
-                        text += choice.delta.content
-                        piece(choice.delta.content)
-        return spoken(request, text, reason, usage)
+        try:
+            async with stream:
+                async for chunk in stream:
+                    if text := pieces.add(chunk):
+                        piece(text)
+        except UNREADABLE as failure:
+            error = error_of(failure, self.model.api_key_env, self._key)
+            error.usage.CopyFrom(pieces.usage(request))
+            raise error from failure
+        return pieces.spoken(request)
+
+    def _describe(self, span: Span, spoken: Spoken) -> None:
+        if span.is_recording():
+            span.set_attribute(telemetry.RESPONSE_MODEL, spoken.model or self.model.name)
+            span.set_attribute(telemetry.FINISH_REASONS, (spoken.output.finish_reason,))
+            span.set_attribute(telemetry.INPUT_TOKENS, spoken.usage.input_tokens)
+            span.set_attribute(telemetry.OUTPUT_TOKENS, spoken.usage.output_tokens)
+
+    def _count(self, usage: result_pb2.Usage) -> None:
+        metrics.INPUT_TOKENS.labels(self.model.name).inc(usage.input_tokens)
+        metrics.OUTPUT_TOKENS.labels(self.model.name).inc(usage.output_tokens)

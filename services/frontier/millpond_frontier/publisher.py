@@ -3,62 +3,89 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
+from collections.abc import Callable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from millpond_core.processor import Outgoing
 from millpond_core.settings import Settings
 
-DELIVERY_MS = 5000
-"""A caller waits for it: beyond it the answer goes out with the word that it was not published."""
+logger = logging.getLogger(__name__)
 
+WAITING_KB = 65_536
+"""Kilobytes of answers that wait for a Kafka that is away; beyond it answers go out unpublished."""
 
-class NotPublished(Exception):
-    """Kafka did not take the answer."""
+RECONNECT_MS = 1000
+"""Milliseconds between two tries to reach a broker that is away, at most."""
+
+POLL_S = 0.2
+"""Seconds that the thread waits for news before it looks whether it is to end; news end the wait at once."""
+
+CLOSE_S = 2.0
+"""Seconds that answers have to get out at the end."""
 
 
 class Publisher:
-    """An idempotent producer for callers of one event loop."""
+    """An idempotent producer for callers of one event loop. It keeps trying for as long as the process lives."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, crashed: Callable[[BaseException], None]) -> None:
+        """crashed: hears of an error after which the producer is good for nothing."""
+        self._crashed = crashed
         self._producer = Producer(
             settings.kafka_client(
                 {
                     "enable.idempotence": True,
                     "partitioner": "murmur2_random",
                     "linger.ms": 0,
-                    "message.timeout.ms": DELIVERY_MS,
+                    "message.timeout.ms": 0,
+                    "queue.buffering.max.kbytes": WAITING_KB,
+                    "reconnect.backoff.max.ms": RECONNECT_MS,
                 }
-            )
+            ),
+            logger=logger,
         )
-        self._polling = asyncio.create_task(self._poll())
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="publisher", daemon=True)
+        self._thread.start()
 
-    async def publish(self, record: Outgoing) -> None:
-        """Returns once the broker has it. Raises NotPublished."""
+    async def publish(self, record: Outgoing, wait_s: float) -> bool:
+        """Whether the broker has it, within that time. Where not, it may still get there later."""
         loop = asyncio.get_running_loop()
-        delivered: asyncio.Future[None] = loop.create_future()
+        delivered: asyncio.Future[bool] = loop.create_future()
 
-        def done(error: KafkaError | None, _message: Message) -> None:
+        def settle(error: KafkaError | None) -> None:
+            if error is not None:
+                logger.error("an answer of the sync tier is not published: %s", error.str())
+                if error.fatal():
+                    self._crashed(KafkaException(error))
             if not delivered.done():
-                if error:
-                    delivered.set_exception(NotPublished(error.str()))
-                else:
-                    delivered.set_result(None)
+                delivered.set_result(error is None)
+
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            loop.call_soon_threadsafe(settle, error)
 
         try:
             self._producer.produce(
-                record.topic, record.value, record.key, headers=list(record.headers), on_delivery=done
+                record.topic, record.value, record.key, headers=list(record.headers), on_delivery=on_delivery
             )
         except (KafkaException, BufferError) as failure:
-            raise NotPublished(str(failure)) from failure
-        await delivered
+            logger.error("an answer of the sync tier is not published: %s", failure)  # noqa: TRY400
+            return False
+        try:
+            return await asyncio.wait_for(delivered, wait_s)
+        except TimeoutError:
+            logger.warning("an answer of the sync tier waits for Kafka")
+            return False
 
     async def close(self) -> None:
-        self._polling.cancel()
-        await asyncio.to_thread(self._producer.flush, DELIVERY_MS / 1000)
+        left = await asyncio.to_thread(self._producer.flush, CLOSE_S)
+        if left:
+            logger.error("%d answers of the sync tier were not published", left)
+        self._closing.set()
+        await asyncio.to_thread(self._thread.join)
 
-    async def _poll(self) -> None:
-        # Delivery reports come in this thread: poll(0) never waits, and 5 ms is what a report may be late.
-        while True:
-            self._producer.poll(0)
-            await asyncio.sleep(0.005)
+    def _poll(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(POLL_S)

@@ -1,53 +1,47 @@
 """The synchronous tier: `Inference` over gRPC. An answer now, and the same one on ai.results.
 
-A request that cannot be served as it is ends with INVALID_ARGUMENT and was never accepted. One that is accepted ends
-with a Result, also where that is an error, and is published: handed to ai.routed as answered, so that it is claimed and
-written like every other. A caller that goes away ends the provider's call, and nothing is published.
+A call that ends with a Result, whatever its status, was accepted, and its outcome is handed to ai.routed as answered,
+to be claimed and written like every other. A call that ends with a gRPC error was not accepted, or its callers went
+away: nothing is on ai.results, and the same id may be asked again.
+
+    INVALID_ARGUMENT    the request cannot be served as it is; the details begin with the code of docs/contract.md
+    ALREADY_EXISTS      another request with its id is being answered
+    RESOURCE_EXHAUSTED  too many requests at the same time, or more bytes than are taken
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import random
+import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 
 import grpc
-from opentelemetry.trace import Span
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2, services_pb2, services_pb2_grpc
 from millpond_core import telemetry, topics
 from millpond_core.clock import Clock
-from millpond_core.envelope import routed_record
-from millpond_core.errors import Code, EngineError, Refused
-from millpond_core.identity import NO_TENANT, body_hash
-from millpond_core.result import EXPIRED, Answer, Failure, result_of, settled
-from millpond_core.settings import RESERVED_MODELS
+from millpond_core.envelope import TIER_WORDS, routed_record
+from millpond_core.errors import Code, Refused
+from millpond_core.result import EXPIRED, Answer, Failure, result_of
+from millpond_core.stage import ROUTE_WORDS, STATUS_WORDS
 from millpond_core.telemetry import Tracing
-from millpond_core.validate import check_context, validate
+from millpond_frontier.accept import HEARD_S, Accepted, Terms, accept
+from millpond_frontier.attempt import CallFailed, attempt_of, attempts_of, retry_after_s
+from millpond_frontier.cache import UNAVAILABLE, Cache
+from millpond_frontier.call import Call
 from millpond_frontier.provider import Provider
-from millpond_frontier.publisher import NotPublished, Publisher
+from millpond_frontier.publisher import Publisher
 from millpond_frontier.settings import FrontierSettings
 
-logger = logging.getLogger(__name__)
-
-INFER = "millpond.v1.Inference/Infer"
-INFER_STREAM = "millpond.v1.Inference/InferStream"
-LOOKUP = "millpond.v1.Cache/Lookup"
+SERVICE = services_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 
 PUBLISHED = "millpond-published"
-"""Trailing metadata: "false" where Kafka did not take the answer, which then is only the caller's."""
+"""Trailing metadata: "false" where Kafka has not taken the answer yet. It is tried further while the process lives."""
 
 Context = grpc.aio.ServicerContext[request_pb2.Request, object]
-
-
-@dataclass(frozen=True)
-class Accepted:
-    routed: envelope_pb2.Routed
-    provider: Provider
-    body: bytes
-    span: Span
 
 
 class SyncTier(services_pb2_grpc.InferenceServicer):
@@ -55,159 +49,170 @@ class SyncTier(services_pb2_grpc.InferenceServicer):
         self,
         settings: FrontierSettings,
         providers: Mapping[str, Provider],
-        cache: services_pb2_grpc.CacheStub,
+        cache: Cache,
         publisher: Publisher,
         *,
         clock: Clock,
         tracing: Tracing,
+        crashed: Callable[[BaseException], None],
     ) -> None:
+        """crashed: hears an exception that no request may raise."""
         self._settings = settings
+        self._own = settings.frontier
+        self._terms = Terms(settings, settings.frontier, {name: each.model for name, each in providers.items()})
         self._providers = providers
         self._cache = cache
         self._publisher = publisher
         self._clock = clock
         self._tracing = tracing
-        self._models = {*RESERVED_MODELS, *(model.name for model in settings.models)}
+        self._crashed = crashed
+        self._calls: dict[tuple[str, str], Call] = {}
+        """By tenant and id."""
 
     async def Infer(self, request: request_pb2.Request, context: Context) -> result_pb2.Result:
-        accepted = await self._accept(request, context, INFER)
-        try:
-            return await self._publish(accepted, await self._outcome(accepted, None), context)
-        finally:
-            accepted.span.end()
+        async with self._joined(request, context, "Infer") as call:
+            result = await call.result()
+            _tell(context, call)
+            return result
 
-    async def InferStream(self, request: request_pb2.Request, context: Context) -> AsyncGenerator[services_pb2.Chunk]:
+    async def InferStream(self, request: request_pb2.Request, context: Context) -> None:
         """The text as it comes, then the whole result. An answer from the cache is one piece."""
-        accepted = await self._accept(request, context, INFER_STREAM)
-        pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        working = asyncio.create_task(self._outcome(accepted, pieces.put_nowait))
-        working.add_done_callback(lambda _: pieces.put_nowait(None))
-        try:
-            while (piece := await pieces.get()) is not None:
-                yield services_pb2.Chunk(text=piece)
-            yield services_pb2.Chunk(result=await self._publish(accepted, await working, context))
-        finally:
-            working.cancel()
-            accepted.span.end()
+        async with self._joined(request, context, "InferStream") as call:
+            async for text in call.pieces():
+                await context.write(services_pb2.Chunk(text=text))
+            result = await call.result()
+            _tell(context, call)
+            await context.write(services_pb2.Chunk(result=result))
 
-    async def _accept(self, request: request_pb2.Request, context: Context, method: str) -> Accepted:
-        """Ends the call with INVALID_ARGUMENT where the request cannot be served."""
-        now = self._clock.now()
+    async def close(self) -> None:
+        """After the server has stopped: answers that are there are still published."""
+        for call in list(self._calls.values()):
+            await call.ended()
+
+    @asynccontextmanager
+    async def _joined(self, request: request_pb2.Request, context: Context, method: str) -> AsyncGenerator[Call]:
+        """The call that answers the request: a new one, or one that does so already."""
+        remaining_s: float | None = context.time_remaining()
         try:
-            validate(request, self._settings.limits, self._models, now)
-            provider = self._provider_for(request.model)
-            check_context(request, provider.model.context_tokens)
+            accepted = accept(request, self._terms, str(uuid.uuid4()), remaining_s, self._clock.now())
         except Refused as refused:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{refused.code}: {refused}")
-        body = body_hash(request)
-        request.id = request.id or str(uuid.uuid4())
-        request.tenant = request.tenant or NO_TENANT
-        request.tier = request_pb2.TIER_REALTIME
-        routed = envelope_pb2.Routed(
-            request=request,
-            decision=result_pb2.Decision(
-                reasons=[result_pb2.Reason(code="sync.provider")],
-                tier=request_pb2.TIER_REALTIME,
-                route=result_pb2.ROUTE_FRONTIER,
-                model=provider.model.name,
-            ),
-            format=envelope_pb2.WIRE_FORMAT_PROTOBUF,
-        )
-        routed.accepted_at.FromNanoseconds(int(now * 1e9))
-        routed.decision.deadline.FromNanoseconds(int(self._deadline(request, context, now) * 1e9))
+        asked = accepted.routed.request
+        call = self._calls.get((asked.tenant, asked.id))
+        if call is None or call.given_up:
+            if len(self._calls) >= self._own.sync_calls:
+                busy = f"{self._own.sync_calls} requests are being answered: ask again later, or send it to ai.requests"
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, busy)
+            call = self._begin(accepted, f"{SERVICE}/{method}", context)
+        if call.accepted.body != accepted.body:
+            conflict = f"{Code.ID_CONFLICT}: another request with this id is being answered: use another id"
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, conflict)
+        call.callers += 1
+        try:
+            yield call
+        finally:
+            call.leave()
+
+    def _begin(self, accepted: Accepted, method: str, context: Context) -> Call:
+        request = accepted.routed.request
         span = self._tracing.serve(method, tuple(context.invocation_metadata() or ()))
         if span.is_recording():
             span.set_attribute(telemetry.REQUEST_ID, request.id)
             span.set_attribute(telemetry.TENANT, request.tenant)
-        return Accepted(routed, provider, body, span)
+            span.set_attribute(telemetry.TIER, TIER_WORDS[request.tier])
+        call = Call(accepted, span)
+        key = (request.tenant, request.id)
 
-    def _provider_for(self, name: str) -> Provider:
-        """Raises Refused for a model that is not a provider's."""
-        if name in ("", "auto", "frontier"):
-            return self._providers[self._settings.model_of_role("frontier").name]
-        if provider := self._providers.get(name):
-            return provider
-        reason = "is served on ai.requests: send it there with tier realtime, or ask for auto here"
-        raise Refused(Code.UNKNOWN_MODEL, f"model: {name} {reason}")
-
-    def _deadline(self, request: request_pb2.Request, context: Context, now: float) -> float:
-        """Seconds since 1970: the earliest of the call's, the request's and the tier's."""
-        deadlines = [now + self._settings.tiers.realtime_s]
-        if request.HasField("deadline"):
-            deadlines.append(request.deadline.ToNanoseconds() / 1e9)
-        remaining = context.time_remaining()
-        # Without a deadline gRPC gives None, whatever its type says.
-        if remaining is not None:  # pyright: ignore[reportUnnecessaryComparison]
-            deadlines.append(now + remaining)
-        return min(deadlines)
-
-    async def _outcome(self, accepted: Accepted, piece: Callable[[str], None] | None) -> Answer | Failure:
-        routed = accepted.routed
-        left_s = routed.decision.deadline.ToNanoseconds() / 1e9 - self._clock.now()
-        try:
-            async with asyncio.timeout(max(left_s, 0)):
-                if cached := await self._look_up(accepted):
-                    if piece:
-                        piece(cached.output.text)
-                    return cached
-                if routed.request.cache.mode == request_pb2.CACHE_MODE_ONLY:
-                    missed = Refused(Code.CACHE_MISS, "the cache has no answer, and cache.mode is only")
-                    return Failure(missed.to_error())
-                return await accepted.provider.answer(routed.request, routed.replay, accepted.span, piece)
-        except TimeoutError:
-            return Failure(EXPIRED)
-        except (EngineError, Refused) as failure:
-            return Failure(failure.to_error())
-
-    async def _look_up(self, accepted: Accepted) -> Answer | None:
-        """None on a miss, and where the cache is away: then the provider answers."""
-        routed = accepted.routed
-        if routed.request.cache.mode in (request_pb2.CACHE_MODE_BYPASS, request_pb2.CACHE_MODE_REFRESH):
-            return None
-        span = self._tracing.call(LOOKUP, accepted.span)
-        try:
-            found = await self._cache.Lookup(
-                services_pb2.LookupRequest(request=routed.request, model=routed.decision.model),
-                timeout=self._settings.frontier.cache_timeout_s,
-                metadata=telemetry.inject_metadata((), span),
-            )
-        except grpc.aio.AioRpcError as failure:
-            logger.warning("the cache at %s: %s", self._settings.cache_grpc, failure.code().name)
-            routed.decision.reasons.add(code="cache.unavailable")
-            return None
-        finally:
+        def ended(answering: asyncio.Task[result_pb2.Result]) -> None:
+            if self._calls[key] is call:
+                del self._calls[key]
             span.end()
-        routed.decision.reasons.extend(found.reasons)
-        if found.HasField("embedding"):
-            routed.embedding.CopyFrom(found.embedding)
-        if not found.HasField("answer"):
-            return None
-        answer = found.answer
-        return Answer(answer.output, answer.served_by, answer.usage)
+            if not answering.cancelled() and (failure := answering.exception()):
+                self._crashed(failure)
 
-    async def _publish(self, accepted: Accepted, outcome: Answer | Failure, context: Context) -> result_pb2.Result:
-        routed = accepted.routed
+        self._calls[key] = call
+        call.start(self._answer(call), ended)
+        return call
+
+    async def _answer(self, call: Call) -> result_pb2.Result:
+        routed, began = call.accepted.routed, time.monotonic()
+        outcome = await self._outcome(call)
+        call.settled = True
+        routed.timings_ms["frontier"] = round((time.monotonic() - began) * 1000, 1)
         if isinstance(outcome, Answer):
             routed.decision.route = outcome.served_by.route
-            routed.answered.CopyFrom(
-                envelope_pb2.Answered(
-                    output=outcome.output,
-                    served_by=outcome.served_by,
-                    usage=outcome.usage,
-                    status=result_pb2.STATUS_OK,
-                )
-            )
-        else:
-            routed.answered.CopyFrom(envelope_pb2.Answered(status=outcome.status, error=outcome.error))
-        assert settled(routed) is not None
-        span = self._tracing.send(topics.ROUTED, accepted.span)
+        routed.answered.CopyFrom(_answered(outcome))
+        result = result_of(routed, outcome, self._settings.models, self._clock.now(), telemetry.trace_id(call.span))
+        if call.span.is_recording():
+            call.span.set_attribute(telemetry.STATUS, STATUS_WORDS[result.status])
+            call.span.set_attribute(telemetry.ROUTE, ROUTE_WORDS[result.served_by.route])
+            call.span.set_attribute(telemetry.REASONS, [reason.code for reason in routed.decision.reasons])
+            if result.error.code:
+                call.span.set_attribute(telemetry.ERROR_TYPE, result.error.code)
+        await self._publish(call)
+        return result
+
+    async def _outcome(self, call: Call) -> Answer | Failure:
+        routed = call.accepted.routed
         try:
-            await self._publisher.publish(routed_record(topics.ROUTED, routed, span, accepted.body))
-        except NotPublished as failure:
-            # The answer is paid for, and the caller waits: it goes out, and says that nobody else will see it.
-            logger.warning("an answer is not published: %s", failure)
-            context.set_trailing_metadata(((PUBLISHED, "false"),))
-        finally:
-            span.end()
-        now = self._clock.now()
-        return result_of(routed, outcome, self._settings.models, now, telemetry.trace_id(accepted.span))
+            async with asyncio.timeout(max(self._left_s(call), 0)):
+                if cached := await self._cache.look_up(routed, call.span):
+                    call.say(cached.output.text)
+                    return cached
+                if routed.request.cache.mode == request_pb2.CACHE_MODE_ONLY:
+                    return Failure(_missed(routed))
+                return await self._ask(call)
+        except TimeoutError:
+            return Failure(EXPIRED)
+        except (CallFailed, Refused) as failure:
+            return Failure(failure.to_error())
+
+    async def _ask(self, call: Call) -> Answer:
+        """The provider's answer, after more than one try where time allows. Raises CallFailed or Refused.
+
+        Once text was given out, another try would tell another answer.
+        """
+        routed = call.accepted.routed
+        provider = self._providers[routed.decision.model]
+        while True:
+            began = time.monotonic()
+            try:
+                return await provider.answer(routed, call.span, call.say)
+            except CallFailed as failure:
+                routed.attempts.append(attempt_of(provider.model.name, failure, time.monotonic() - began))
+                attempts = attempts_of(routed, provider.model.name)
+                # It spreads the calls of many requests; it is no secret.
+                chance = random.random()  # noqa: S311
+                wait_s = retry_after_s(failure, attempts, self._own, self._left_s(call), chance)
+                if wait_s is None or call.begun:
+                    raise
+            await asyncio.sleep(wait_s)
+
+    async def _publish(self, call: Call) -> None:
+        span = self._tracing.send(topics.ROUTED, call.span)
+        record = routed_record(topics.ROUTED, call.accepted.routed, span, call.accepted.body)
+        wait_s = min(self._own.publish_timeout_s, max(self._left_s(call), HEARD_S / 2))
+        call.published = await self._publisher.publish(record, wait_s)
+        span.end()
+
+    def _left_s(self, call: Call) -> float:
+        return call.accepted.deadline_s - self._clock.now()
+
+
+def _answered(outcome: Answer | Failure) -> envelope_pb2.Answered:
+    if isinstance(outcome, Failure):
+        return envelope_pb2.Answered(status=outcome.status, error=outcome.error)
+    return envelope_pb2.Answered(
+        output=outcome.output, served_by=outcome.served_by, usage=outcome.usage, status=result_pb2.STATUS_OK
+    )
+
+
+def _missed(routed: envelope_pb2.Routed) -> result_pb2.Error:
+    away = any(reason.code == UNAVAILABLE for reason in routed.decision.reasons)
+    what = "the cache did not answer" if away else "the cache has no answer"
+    return result_pb2.Error(code=Code.CACHE_MISS, message=f"{what}, and cache.mode is only", retryable=away)
+
+
+def _tell(context: Context, call: Call) -> None:
+    if not call.published:
+        context.set_trailing_metadata(((PUBLISHED, "false"),))

@@ -1,92 +1,185 @@
-"""The requests of ai.frontier: each is one call, its retries wait in Kafka."""
+"""The requests of ai.frontier: a lane for each model, of which each request takes a turn."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-from millpond.v1 import result_pb2
 from millpond_core.clock import Clock
-from millpond_core.errors import Code, EngineError, Refused
+from millpond_core.errors import Code, Refused
 from millpond_core.result import Failure
 from millpond_core.stage import Job, Outcome, Retry, Settle
-from millpond_frontier.attempt import retry_after_s
+from millpond_frontier.attempt import CallFailed, attempt_of, attempts_of, pause_s, retry_after_s
 from millpond_frontier.provider import Provider
 from millpond_frontier.settings import FrontierSection
+
+logger = logging.getLogger(__name__)
+
+Crashed = Callable[[BaseException], None]
+"""Hears an exception that no request may raise, and that the process is to end with."""
 
 
 class Frontier:
     """Implements the stage's `Worker`."""
 
     def __init__(
-        self,
-        providers: Mapping[str, Provider],
-        settings: FrontierSection,
-        settle: Settle,
-        *,
-        clock: Clock,
-        crash: asyncio.Future[None],
+        self, providers: Mapping[str, Provider], own: FrontierSection, settle: Settle, *, clock: Clock, crashed: Crashed
     ) -> None:
-        """crash: gets an exception that no request may raise, and that the process is to end with."""
-        self._providers = providers
-        self._settings = settings
+        self._settle = settle
+        self._lanes = {name: Lane(each, own, settle, clock=clock, crashed=crashed) for name, each in providers.items()}
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        by_model: dict[str, list[Job]] = defaultdict(list)
+        for job in jobs:
+            by_model[job.routed.decision.model].append(job)
+        for model, those in by_model.items():
+            if lane := self._lanes.get(model):
+                lane.start(those)
+            else:
+                known = ", ".join(sorted(self._lanes))
+                refused = Refused(Code.UNKNOWN_MODEL, f"model: {model[:64]!r} is no provider's; these are: {known}")
+                for job in those:
+                    self._settle(job, Failure(refused.to_error()))
+
+    def release(self, job: Job) -> bool:
+        lane = self._lanes.get(job.routed.decision.model)
+        return lane is not None and lane.release(job)
+
+    def abandon(self, jobs: Sequence[Job]) -> None:
+        for lane in self._lanes.values():
+            lane.abandon(jobs)
+
+    async def drain(self) -> None:
+        await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
+
+    async def close(self) -> None:
+        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+
+
+class Lane:
+    """The requests of one model: realtime first, then by deadline.
+
+    While the provider is away, one request at a time is tried, later and later; the others wait where they are, or at
+    their topic's end.
+    """
+
+    def __init__(
+        self, provider: Provider, own: FrontierSection, settle: Settle, *, clock: Clock, crashed: Crashed
+    ) -> None:
+        self._provider = provider
+        self._own = own
         self._settle = settle
         self._clock = clock
-        self._crash = crash
-        self._calls: dict[Job, asyncio.Task[None]] = {}
+        self._crashed = crashed
+        self._waiting: dict[Job, tuple[bool, float, int]] = {}
+        """With their order."""
+        self._numbers = itertools.count()
+        self._running: dict[Job, asyncio.Task[None]] = {}
+        self._away = 0
+        """Calls in a row that met nobody."""
+        self._closed_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._draining = False
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            self._calls[job] = asyncio.create_task(self._serve(job))
+            self._waiting[job] = (not job.urgent, job.deadline_s, next(self._numbers))
+        self._turn()
 
     def release(self, job: Job) -> bool:
-        # A call that is made cannot be taken back, and one that waits for its turn will soon be made.
-        return job not in self._calls
+        return self._waiting.pop(job, None) is not None
 
     def abandon(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            if call := self._calls.get(job):
+            self._waiting.pop(job, None)
+            if call := self._running.get(job):
                 call.cancel()
 
     async def drain(self) -> None:
-        if self._calls:
-            await asyncio.wait(list(self._calls.values()))
+        """Finish the calls that run; what waits is the next process's."""
+        self._draining = True
+        if self._running:
+            await asyncio.wait(self._running.values())
 
-    async def _serve(self, job: Job) -> None:
+    async def close(self) -> None:
+        """Give up the calls that still run."""
+        self._draining = True
+        if self._timer:
+            self._timer.cancel()
+        for call in self._running.values():
+            call.cancel()
+        if self._running:
+            await asyncio.wait(self._running.values())
+
+    def _turn(self) -> None:
+        """Call for whoever is next, or come back when the provider may be there again."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        closed_s = self._closed_until - self._clock.now()
+        if closed_s > 0 and self._waiting and not self._draining:
+            self._timer = asyncio.get_running_loop().call_later(closed_s, self._turn)
+            return
+        places = 1 if self._away else self._own.concurrency
+        while self._waiting and len(self._running) < places and not self._draining:
+            # A few thousand at most, and a call takes a hundred times longer than to look through them.
+            job = min(self._waiting, key=self._waiting.__getitem__)
+            del self._waiting[job]
+            call = asyncio.create_task(self._call(job))
+            self._running[job] = call
+            call.add_done_callback(partial(self._ended, job))
+
+    def _ended(self, job: Job, call: asyncio.Task[None]) -> None:
+        del self._running[job]
+        if not call.cancelled() and (failure := call.exception()):
+            self._crashed(failure)
+        self._turn()
+
+    async def _call(self, job: Job) -> None:
         began = time.monotonic()
+        outcome: Outcome
         try:
-            outcome = await self._outcome(job, began)
-            self._settle(job, outcome)
-        except Exception as failure:
-            if not self._crash.done():
-                self._crash.set_exception(failure)
-        finally:
-            del self._calls[job]
-
-    async def _outcome(self, job: Job, began: float) -> Outcome:
-        routed = job.routed
-        provider = self._providers.get(routed.decision.model)
-        if provider is None:
-            known = ", ".join(sorted(self._providers))
-            message = f"model: {routed.decision.model[:64]!r} is no provider's model; these are: {known}"
-            return Failure(Refused(Code.UNKNOWN_MODEL, message).to_error())
-        try:
-            return await provider.answer(routed.request, routed.replay, job.span)
+            outcome = await self._provider.answer(job.routed, job.span)
+            self._met(None)
         except Refused as refused:
-            return Failure(refused.to_error())
-        except EngineError as error:
-            attempt = result_pb2.Attempt(
-                route=result_pb2.ROUTE_FRONTIER,
-                model=provider.model.name,
-                error=error.to_error(),
-                duration_ms=round((time.monotonic() - began) * 1000, 1),
-            )
-            # Chance spreads the calls of many requests; it is no secret.
-            chance = random.random()  # noqa: S311
-            wait = retry_after_s(error, len(routed.attempts) + 1, self._settings, chance)
-            if wait is None:
-                routed.attempts.append(attempt)
-                return Failure(error.to_error())
-            return Retry(self._clock.now() + wait, attempt)
+            outcome = Failure(refused.to_error())
+        except CallFailed as failure:
+            self._met(failure)
+            outcome = self._after(failure, job, time.monotonic() - began)
+        self._settle(job, outcome)
+
+    def _after(self, failure: CallFailed, job: Job, seconds: float) -> Outcome:
+        model = self._provider.model.name
+        attempt = attempt_of(model, failure, seconds)
+        attempts, left_s = attempts_of(job.routed, model) + 1, job.deadline_s - self._clock.now()
+        wait_s = retry_after_s(failure, attempts, self._own, left_s, _chance())
+        if wait_s is not None:
+            return Retry(self._clock.now() + wait_s, attempt)
+        job.routed.attempts.append(attempt)
+        return Failure(failure.to_error())
+
+    def _met(self, failure: CallFailed | None) -> None:
+        """Remember whether the provider is there."""
+        if failure is None or not failure.away:
+            self._away = 0
+            return
+        self._away += 1
+        pause = pause_s(self._away, self._own, _chance()) + (failure.after_s or 0.0)
+        self._closed_until = max(self._closed_until, self._clock.now() + pause)
+        logger.warning(
+            "%s: %s; called again in %.1f s",
+            self._provider.model.name,
+            failure,
+            self._closed_until - self._clock.now(),
+        )
+
+
+def _chance() -> float:
+    # It spreads the calls of many requests; it is no secret.
+    return random.random()  # noqa: S311
