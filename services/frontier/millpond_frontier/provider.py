@@ -80,7 +80,6 @@ class Provider:
         except CallFailed as failure:
             outcome = failure.code
             self._count(failure.usage)
-            metrics.WASTED_TOKENS.labels(name).inc(failure.usage.input_tokens + failure.usage.output_tokens)
             raise
         except asyncio.CancelledError:
             # What it wrote until now is not known; the prompt was read.
