@@ -136,6 +136,8 @@ def test_one_stack_runs_and_comes_back_and_a_second_beside_it_is_refused(tmp_pat
 def test_a_taken_port_is_named_and_nothing_is_started(tmp_path: Path) -> None:
     base = free_port_base()
     with socket.socket() as listener:
+        # As servers do: connections of a stack that had this base before may linger (TIME_WAIT).
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", base + 92))
         listener.listen()
         stack = Stack(HOME, base, only=KAFKA, run=tmp_path)
