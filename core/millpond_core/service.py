@@ -22,7 +22,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
@@ -55,6 +55,29 @@ class Runtime:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by SIGTERM or SIGINT: take no more, finish what is held."""
     readiness: Readiness = field(default_factory=Readiness)
+    crash: BaseException | None = None
+    """What `crashed` was told first."""
+    _crashing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def crashed(self, failure: BaseException) -> None:
+        """An exception that no request may raise, of work that nobody awaits: the process ends with it."""
+        self.crash = self.crash or failure
+        self._crashing.set()
+
+    async def unless_crashed(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the work gives. Cancels it, and raises what `crashed` was told, when that comes before."""
+        working = asyncio.ensure_future(work)
+        crashing = asyncio.ensure_future(self._crashing.wait())
+        try:
+            await asyncio.wait((working, crashing), return_when=asyncio.FIRST_COMPLETED)
+            if self.crash is None:
+                return await working
+            raise self.crash
+        finally:
+            working.cancel()
+            crashing.cancel()
+            # What the work closes on its way out is closed before the process ends.
+            await asyncio.wait((working,))
 
     def ready(self, name: str, ready: bool, reason: str = "") -> None:
         """Name everything that is needed as not ready first: /readyz says 200 once all that was named is."""
@@ -74,7 +97,7 @@ class Runtime:
             stopped.cancel()
 
 
-Main = Callable[[S, Runtime], Awaitable[None]]
+Main = Callable[[S, Runtime], Coroutine[Any, Any, None]]
 
 
 def run(service: str, settings_class: type[S], main: Main[S]) -> NoReturn:
@@ -107,7 +130,7 @@ async def _run(service: str, settings: S, tracing: Tracing, main: Main[S]) -> in
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, _stop, runtime, settings.drain_s)
             log.info("started", extra={"http_port": port, "replica": settings.replica})
-            await main(settings, runtime)
+            await runtime.unless_crashed(main(settings, runtime))
     except PortTaken as failure:
         print(f"{service}: {failure}", file=sys.stderr)
         return 2

@@ -38,6 +38,14 @@ async def crashes(settings: Settings, runtime: Runtime) -> None:
     raise RuntimeError("broken wheel")
 
 
+async def is_told_of_a_crash(settings: Settings, runtime: Runtime) -> None:
+    asyncio.get_running_loop().call_soon(runtime.crashed, RuntimeError("broken wheel"))
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("closed what it had open", flush=True)
+
+
 async def hangs(settings: Settings, runtime: Runtime) -> None:
     await runtime.stopping.wait()
     time.sleep(3600)
@@ -51,6 +59,7 @@ def start(main: str, **settings: str) -> subprocess.Popen[str]:
     path = os.pathsep.join(str(REPOSITORY / folder) for folder in ("core", "proto/python"))
     return subprocess.Popen(
         [sys.executable, "-c", SERVICE.replace("MAIN", main)],
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": path, **settings},
@@ -80,9 +89,11 @@ def test_a_signal_ends_a_service(main: str, number: signal.Signals, status: int,
     assert process.returncode == status
 
 
-def test_an_exception_is_logged_and_ends_the_service() -> None:
-    process = start("crashes")
-    _, said = process.communicate()
+@pytest.mark.parametrize("main", ["crashes", "is_told_of_a_crash"])
+def test_an_exception_is_logged_and_ends_the_service(main: str) -> None:
+    process = start(main)
+    out, said = process.communicate()
+    assert out == ("closed what it had open\n" if main == "is_told_of_a_crash" else "")
     assert "RuntimeError: broken wheel" in events(said)[-1]["exception"]
     assert process.returncode == 1
 

@@ -42,10 +42,9 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
     keeping = Keeping(cache.ttl_s, cache.max_temperature, cache.dimension)
     learner = Learner(learning_consumer(settings), store, recent, keeping, runtime.clock)
     embedder = Embedder(settings.triton)
-    crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def make_worker(settle: Settle) -> CacheWorker:
-        return CacheWorker(settle, lookup, crashed)
+        return CacheWorker(settle, lookup, runtime.crashed)
 
     processor = ProcessorSettings(max_poll_records=IN_FLIGHT, max_in_flight=IN_FLIGHT, drain_s=settings.drain_s)
     server = LookupServer(lookup, embedder, runtime.tracing)
@@ -58,7 +57,7 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
             asyncio.create_task(work) for work in (breaker.run(), learner.run(), _sweep(store, runtime.clock))
         ]
         try:
-            ended, _ = await asyncio.wait({stage, crashed, *background}, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait({stage, *background}, return_when=asyncio.FIRST_COMPLETED)
             for each in ended:
                 each.result()
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cache.decide import Outcome as Found
@@ -20,9 +20,9 @@ AWAY = "the cache does not answer just now, and cache.mode is only: ask again, o
 
 
 class CacheWorker:
-    """Implements the stage's `Worker`. crashed: is given what went wrong where nothing should have."""
+    """Implements the stage's `Worker`. crashed: hears an exception that no look-up may raise."""
 
-    def __init__(self, settle: Settle, lookup: Lookup, crashed: asyncio.Future[None]) -> None:
+    def __init__(self, settle: Settle, lookup: Lookup, crashed: Callable[[BaseException], None]) -> None:
         self._settle = settle
         self._lookup = lookup
         self._crashed = crashed
@@ -53,9 +53,8 @@ class CacheWorker:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        failure = None if task.cancelled() else task.exception()
-        if failure is not None and not self._crashed.done():
-            self._crashed.set_exception(failure)
+        if not task.cancelled() and (failure := task.exception()):
+            self._crashed(failure)
 
 
 def outcome_of(routed: envelope_pb2.Routed, verdict: Verdict) -> Outcome:

@@ -13,52 +13,45 @@ from grpc_reflection.v1alpha import reflection
 
 from millpond.v1 import services_pb2_grpc
 from millpond_core.health import PortTaken
+from millpond_core.lanes import Lanes
 from millpond_core.service import Runtime
 from millpond_core.stage import Settle, Worker
 from millpond_core.stage_service import serve_stage
 from millpond_frontier.cache import Cache
+from millpond_frontier.lane import Lane
 from millpond_frontier.provider import Provider
 from millpond_frontier.publisher import Publisher
 from millpond_frontier.settings import FrontierSettings
 from millpond_frontier.sync_tier import SERVICE, SyncTier
-from millpond_frontier.worker import Frontier
 
 logger = logging.getLogger(__name__)
 
 
 async def serve(settings: FrontierSettings, runtime: Runtime) -> None:
     own = settings.frontier
-    crash: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def crashed(failure: BaseException) -> None:
-        if not crash.done():
-            crash.set_exception(failure)
-
     providers = {
         model.name: Provider(model, settings.provider_base_url, own, runtime.tracing)
         for model in settings.models
         if model.kind == "openai"
     }
-    workers: list[Frontier] = []
+    workers: list[Lanes] = []
 
     def make_worker(settle: Settle) -> Worker:
-        workers.append(Frontier(providers, own, settle, clock=runtime.clock, crashed=crashed))
+        lanes = {
+            name: Lane(each, own, settle, clock=runtime.clock, crashed=runtime.crashed)
+            for name, each in providers.items()
+        }
+        workers.append(Lanes(lanes, settle, "is no provider's"))
         return workers[-1]
 
-    publisher = Publisher(settings, crashed)
+    publisher = Publisher(settings, runtime.crashed)
     cache = Cache(settings.cache_grpc, own.cache_timeout_s, runtime.tracing)
     tier = SyncTier(
-        settings, providers, cache, publisher, clock=runtime.clock, tracing=runtime.tracing, crashed=crashed
+        settings, providers, cache, publisher, clock=runtime.clock, tracing=runtime.tracing, crashed=runtime.crashed
     )
     try:
         async with _serving(settings, tier, runtime):
-            stage = asyncio.create_task(serve_stage("frontier", settings, runtime, make_worker))
-            try:
-                await asyncio.wait((stage, crash), return_when=asyncio.FIRST_COMPLETED)
-                await (crash if crash.done() else stage)
-            finally:
-                stage.cancel()
-                await asyncio.wait((stage,))
+            await serve_stage("frontier", settings, runtime, make_worker)
     finally:
         for worker in workers:
             await worker.close()

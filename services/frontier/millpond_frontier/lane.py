@@ -1,4 +1,4 @@
-"""The requests of ai.frontier: a lane for each model, of which each request takes a turn."""
+"""The requests of ai.frontier for one model, of which each takes its turn."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import itertools
 import logging
 import random
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from millpond_core.clock import Clock
-from millpond_core.errors import Code, Refused
+from millpond_core.errors import Refused
 from millpond_core.result import Failure
 from millpond_core.stage import Job, Outcome, Retry, Settle
 from millpond_frontier.attempt import CallFailed, attempt_of, attempts_of, pause_s, retry_after_s
@@ -23,43 +22,6 @@ logger = logging.getLogger(__name__)
 
 Crashed = Callable[[BaseException], None]
 """Hears an exception that no request may raise, and that the process is to end with."""
-
-
-class Frontier:
-    """Implements the stage's `Worker`."""
-
-    def __init__(
-        self, providers: Mapping[str, Provider], own: FrontierSection, settle: Settle, *, clock: Clock, crashed: Crashed
-    ) -> None:
-        self._settle = settle
-        self._lanes = {name: Lane(each, own, settle, clock=clock, crashed=crashed) for name, each in providers.items()}
-
-    def start(self, jobs: Sequence[Job]) -> None:
-        by_model: dict[str, list[Job]] = defaultdict(list)
-        for job in jobs:
-            by_model[job.routed.decision.model].append(job)
-        for model, those in by_model.items():
-            if lane := self._lanes.get(model):
-                lane.start(those)
-            else:
-                known = ", ".join(sorted(self._lanes))
-                refused = Refused(Code.UNKNOWN_MODEL, f"model: {model[:64]!r} is no provider's; these are: {known}")
-                for job in those:
-                    self._settle(job, Failure(refused.to_error()))
-
-    def release(self, job: Job) -> bool:
-        lane = self._lanes.get(job.routed.decision.model)
-        return lane is not None and lane.release(job)
-
-    def abandon(self, jobs: Sequence[Job]) -> None:
-        for lane in self._lanes.values():
-            lane.abandon(jobs)
-
-    async def drain(self) -> None:
-        await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
-
-    async def close(self) -> None:
-        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
 
 
 class Lane:
