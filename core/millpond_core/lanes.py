@@ -24,7 +24,7 @@ class Lanes:
     """Implements the stage's `Worker`. A request for a model that has no lane is refused."""
 
     def __init__(self, lanes: Mapping[str, Lane], settle: Settle, stranger: str) -> None:
-        """lanes: by the configured name of the model. stranger: what is said of one without a lane: "is not in Triton"."""
+        """lanes: by the model's configured name. stranger: what is said of a model without one, "is not in Triton"."""
         self._lanes = lanes
         self._settle = settle
         self._stranger = stranger
