@@ -46,6 +46,20 @@ def default_id(topic_id: str, partition: int, offset: int) -> str:
     return f"{topic_id}-{partition}-{offset}"
 
 
+def complete(request: request_pb2.Request, fresh_id: str, tenant: str | None = None) -> None:
+    """Fill in, in place, what the request leaves out: `body_hash` is of what this leaves, wherever it was accepted.
+
+    fresh_id: in place of an id that is missing or may not be. tenant: the one that the request is bound to, whatever
+    it says; without one, a name that is missing or may not be gives way to NO_TENANT.
+    """
+    if not is_id(request.id):
+        request.id = fresh_id
+    if tenant is not None or not is_tenant(request.tenant):
+        request.tenant = tenant or NO_TENANT
+    request.tier = request.tier or request_pb2.TIER_STANDARD
+    request.model = request.model or "auto"
+
+
 def body_hash(request: request_pb2.Request) -> bytes:
     """32 bytes that are the same for the same message, in JSON or protobuf and in any order of its fields.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core.codec import content_type_of, decode_request
 from millpond_core.errors import Code, Refused
-from millpond_core.identity import NO_TENANT, body_hash
+from millpond_core.identity import body_hash, complete
 from millpond_core.settings import RESERVED_MODELS, ModelSettings, Settings
 from millpond_core.validate import check_context, validate
 from millpond_frontier.settings import FrontierSection
@@ -56,11 +56,7 @@ def accept(asked: request_pb2.Request, terms: Terms, fresh_id: str, remaining_s:
     validate(request, terms.settings.limits, models, now)
     model = _provider_for(request.model, terms)
     check_context(request, model.context_tokens)
-    # As the router completes them, so that a copy on ai.requests has the same hash.
-    request.id = request.id or fresh_id
-    request.tenant = request.tenant or NO_TENANT
-    request.tier = request.tier or request_pb2.TIER_STANDARD
-    request.model = request.model or "auto"
+    complete(request, fresh_id)
     body = body_hash(request)
     request.tier = request_pb2.TIER_REALTIME
     routed = envelope_pb2.Routed(

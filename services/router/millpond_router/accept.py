@@ -10,7 +10,7 @@ from millpond.v1 import envelope_pb2, request_pb2
 from millpond_core.codec import CONTENT_TYPE, decode_request, format_of
 from millpond_core.envelope import REPLAY_HEADER
 from millpond_core.errors import Code, Malformed, Refused
-from millpond_core.identity import NO_TENANT, body_hash, default_id, is_id, is_tenant
+from millpond_core.identity import body_hash, complete, default_id
 from millpond_core.processor import Headers, Record, header
 from millpond_core.settings import TierSettings
 from millpond_core.validate import Limits, has_valid_metadata, validate
@@ -68,12 +68,7 @@ def accept(record: Record, terms: Terms, topic_id: str, tenant: str | None, now:
         except Refused as failure:
             refused = failure
     tier = request.tier
-    if not is_id(request.id):
-        request.id = default_id(topic_id, record.partition.number, record.offset)
-    if tenant is not None or not is_tenant(request.tenant):
-        request.tenant = tenant or NO_TENANT
-    request.tier = request.tier or request_pb2.TIER_STANDARD
-    request.model = request.model or "auto"
+    complete(request, default_id(topic_id, record.partition.number, record.offset), tenant)
     routed = envelope_pb2.Routed(request=request, format=format_of(content_type), replay=_replay(record.headers))
     routed.accepted_at.FromMilliseconds(record.timestamp_ms)
     accepted = Accepted(routed, tier, body or body_hash(request))
