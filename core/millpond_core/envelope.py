@@ -12,7 +12,7 @@ from millpond.v1 import envelope_pb2, request_pb2
 from millpond_core import telemetry, topics
 from millpond_core.identity import key_of
 from millpond_core.processor import ATTEMPT_HEADER, BODY_HEADER, Headers, Outgoing, Record, header
-from millpond_core.validate import estimated_tokens
+from millpond_core.validate import answer_tokens, estimated_tokens
 
 TENANT_HEADER = "tenant"
 DEADLINE_HEADER = "deadline-ms"
@@ -60,7 +60,7 @@ def routed_record(topic: str, routed: envelope_pb2.Routed, span: Span, body: byt
         (TENANT_HEADER, request.tenant.encode()),
         (DEADLINE_HEADER, str(decision.deadline.ToMilliseconds()).encode()),
         (TIER_HEADER, TIER_WORDS[decision.tier].encode()),
-        (TOKENS_HEADER, str(estimated_tokens(request) + request.params.max_tokens).encode()),
+        (TOKENS_HEADER, str(estimated_tokens(request) + answer_tokens(request.params)).encode()),
         (MODEL_HEADER, decision.model.encode()),
     )
     if body is not None:

@@ -43,6 +43,10 @@ PARAMS = {
 """Ranges of the parameters that have fixed ones: those of vLLM's SamplingParams, as the generator takes them."""
 
 
+DEFAULT_MAX_TOKENS = 128
+"""Of an answer whose request names no bound, whichever model it goes to: the contract's, and the generator's own."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Bounds that a deployment may move. Times in seconds."""
@@ -56,8 +60,6 @@ class Limits:
     """Of one name or value. Metadata travels through every topic and into the result: labels, not documents."""
     max_tokens: int = 32_768
     """The longest answer asked for; a model with a smaller bound refuses on its own."""
-    default_max_tokens: int = 128
-    """The generator's, where a request names none."""
     max_stops: int = 16
     max_stop_characters: int = 256
     """Stop strings are looked for after every token, so their number and length are bounded."""
@@ -104,6 +106,17 @@ def estimated_tokens(request: request_pb2.Request) -> int:
     return sum(
         TOKENS_PER_MESSAGE + math.ceil(len(message.content.encode()) / BYTES_PER_TOKEN) for message in request.messages
     )
+
+
+def answer_tokens(params: request_pb2.Params) -> int:
+    """The longest answer that a request with these asks for, in tokens."""
+    return params.max_tokens if params.HasField("max_tokens") else DEFAULT_MAX_TOKENS
+
+
+def answer_tokens_left(request: request_pb2.Request, context_tokens: int) -> int:
+    """The same, lowered to what the prompt certainly leaves of the model's context; at least 1."""
+    # Half of the estimate is fewer tokens than real text has: what fits is never cut.
+    return min(answer_tokens(request.params), max(context_tokens - estimated_tokens(request) // 2, 1))
 
 
 def check_context(request: request_pb2.Request, context_tokens: int) -> None:
@@ -163,7 +176,7 @@ def _check_params(params: request_pb2.Params, limits: Limits) -> None:
         # NaN is in no range, so the comparison refuses it too.
         if allowed is not None and not allowed.low <= value <= allowed.high:
             raise Refused(Code.INVALID_PARAMS, f"params.{field.name}: must be {allowed.words}")
-    max_tokens = params.max_tokens if params.HasField("max_tokens") else limits.default_max_tokens
+    max_tokens = answer_tokens(params)
     if not 1 <= max_tokens <= limits.max_tokens:
         raise Refused(Code.INVALID_PARAMS, f"params.max_tokens: must be from 1 to {limits.max_tokens}")
     if params.min_tokens > max_tokens:

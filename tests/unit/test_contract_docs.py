@@ -15,11 +15,13 @@ from millpond.v1.request_pb2 import CacheMode, Request, Tier
 from millpond.v1.result_pb2 import Result, Route, Status
 from millpond_core import topics
 from millpond_core.codec import CONTENT_TYPE, READ_LIMIT_BYTES, decode_request
+from millpond_core.dead_letter import LARGEST_BYTES, dead_letter
 from millpond_core.errors import Code
 from millpond_core.identity import MAX_ID_CHARACTERS, NO_TENANT
 from millpond_core.json_codec import WHOLE, map_entry, words_of
+from millpond_core.processor import Partition, Record
 from millpond_core.telemetry import TRACEPARENT
-from millpond_core.validate import PARAMS, ROLES, Limits
+from millpond_core.validate import DEFAULT_MAX_TOKENS, PARAMS, ROLES, Limits
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "contract.md").read_text("utf-8")
 LIMITS = Limits()
@@ -86,7 +88,7 @@ def test_every_range_is_told(name: str) -> None:
         ("messages[].role", [f"`{role}`" for role in ROLES]),
         ("cache.ttl_s", [LIMITS.max_ttl_s]),
         ("metadata", [LIMITS.max_metadata_entries, LIMITS.max_metadata_characters]),
-        ("params.max_tokens", [LIMITS.max_tokens, LIMITS.default_max_tokens]),
+        ("params.max_tokens", [LIMITS.max_tokens, DEFAULT_MAX_TOKENS]),
         ("params.stop", [LIMITS.max_stops, LIMITS.max_stop_characters]),
     ],
 )
@@ -101,6 +103,12 @@ def test_every_error_code_is_told() -> None:
 
 def test_every_header_is_told() -> None:
     assert list(rows_of("Headers")) == [CONTENT_TYPE, TRACEPARENT]
+
+
+def test_every_header_of_a_dead_letter_is_told() -> None:
+    large = Record(Partition("ai.requests", 0), 0, 0, None, bytes(LARGEST_BYTES + 1), ())
+    letter = dead_letter(large, "router", Code.MALFORMED, "")
+    assert list(rows_of("Dead letters")) == [name for name, _ in letter.headers]
 
 
 def test_every_topic_of_a_user_is_told() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core.errors import Code, Refused
 from millpond_core.settings import ModelSettings, Settings
+from millpond_core.validate import DEFAULT_MAX_TOKENS
 from millpond_frontier.attempt import (
     LONGEST_WAIT_S,
     CallFailed,
@@ -19,7 +20,6 @@ from millpond_frontier.attempt import (
     attempts_of,
     error_of,
     idempotency_key,
-    max_tokens,
     pause_s,
     retry_after_s,
 )
@@ -70,7 +70,7 @@ def test_a_call_is_repeatable_and_bounded_unless_the_request_says_otherwise() ->
     assert arguments(request(), model(provider_model="gpt"), OWN) == {
         "model": "gpt",
         "messages": [{"role": "user", "content": "What is a mill?"}],
-        "max_tokens": 512,
+        "max_tokens": DEFAULT_MAX_TOKENS,
         "temperature": 0,
     }
     named = arguments(request(max_tokens=7, temperature=0.5, stop=["."], seed=3, top_k=5), model(), OWN)
@@ -98,14 +98,6 @@ def test_a_prompt_that_is_certainly_too_long_is_not_sent() -> None:
     long.messages[0].content = "word " * 20_000
     with pytest.raises(Refused):
         arguments(long, model(), OWN)
-
-
-@given(st.text(max_size=2000), st.integers(1, 32_768), st.integers(16, 100_000))
-@settings(deadline=None)
-def test_an_answer_is_never_asked_to_be_longer_than_the_context(text: str, wanted: int, context: int) -> None:
-    asked = request(max_tokens=wanted)
-    asked.messages[0].content = text
-    assert 1 <= max_tokens(asked, context, OWN) <= min(wanted, context)
 
 
 def test_a_key_is_the_same_for_every_call_and_another_for_another_request() -> None:

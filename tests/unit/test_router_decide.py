@@ -15,7 +15,6 @@ from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core.embedding import pack
 from millpond_core.errors import Code, Refused
 from millpond_core.settings import ModelSettings, PriceSettings, PricesSettings, Settings
-from millpond_core.validate import Limits
 from millpond_router import rules as rule_files
 from millpond_router.decide import decide, model_names, policy_of
 from millpond_router.features import Features, features_of
@@ -78,7 +77,7 @@ def features(draw: st.DrawFn, **given_fields: Any) -> Features:
     if draw(st.booleans()):
         request.deadline.FromSeconds(int(ACCEPTED_S) + draw(st.integers(1, 86_400)))
     language = draw(st.sampled_from(["", "en", "de", "zh"]))
-    found = features_of(request, draw(TIERS), Limits(), language, draw(st.none() | EMBEDDINGS))
+    found = features_of(request, draw(TIERS), language, draw(st.none() | EMBEDDINGS))
     return replace(found, **given_fields)
 
 
@@ -163,7 +162,7 @@ def test_a_deadline_that_only_the_realtime_tier_keeps_makes_it_realtime() -> Non
 
 def plain(text: str, language: str = "en") -> Features:
     request = request_pb2.Request(tenant="default", messages=[request_pb2.Message(role="user", content=text)])
-    return features_of(request, request_pb2.TIER_UNSPECIFIED, Limits(), language, embedding_of([1, 0, 0, 0]))
+    return features_of(request, request_pb2.TIER_UNSPECIFIED, language, embedding_of([1, 0, 0, 0]))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from millpond.v1 import request_pb2
 from millpond_core.embedding import pack
-from millpond_core.validate import Limits
 from millpond_router.features import Features, features_of, words_of
 from millpond_router.rules import SHIPPED, Rules, RulesError, load, parse
 
@@ -35,7 +34,6 @@ REQUEST = features_of(
         ],
     ),
     request_pb2.TIER_REALTIME,
-    Limits(),
     "en",
     pack(vector(1, 0, 0), "v1", 9),
 )

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from millpond.v1.request_pb2 import CACHE_MODE_ONLY, Params, Request
 from millpond_core import topics
+from millpond_core import validate as validation
 from millpond_core.errors import Code, Refused
 from millpond_core.json_codec import encode
-from millpond_core.validate import Limits, check_context, estimated_tokens, validate
+from millpond_core.validate import Limits, answer_tokens_left, check_context, estimated_tokens, validate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models" / "generator" / "1"))
 
@@ -97,7 +98,7 @@ def test_a_request_at_its_bounds_is_served(request_: Request) -> None:
         (request_of(model="gpt-9"), Code.UNKNOWN_MODEL, "model: 'gpt-9' is none of auto, frontier, "),
         (request_of(params={"max_tokens": 0}), Code.INVALID_PARAMS, "params.max_tokens: "),
         (request_of(params={"max_tokens": LIMITS.max_tokens + 1}), Code.INVALID_PARAMS, "params.max_tokens: "),
-        (request_of(params={"min_tokens": LIMITS.default_max_tokens + 1}), Code.INVALID_PARAMS, "params.min_tokens: "),
+        (request_of(params={"min_tokens": DEFAULT_MAX_TOKENS + 1}), Code.INVALID_PARAMS, "params.min_tokens: "),
         (request_of(params={"temperature": -0.1}), Code.INVALID_PARAMS, "params.temperature: must be from 0 to 100"),
         (request_of(params={"temperature": float("nan")}), Code.INVALID_PARAMS, "params.temperature: "),
         (request_of(params={"stop": [""]}), Code.INVALID_PARAMS, "params.stop: "),
@@ -148,7 +149,6 @@ def test_params_are_served_exactly_where_the_generator_takes_them(params_: Param
     most = 2048
     limits = Limits(
         max_tokens=most,
-        default_max_tokens=DEFAULT_MAX_TOKENS,
         max_stops=MAX_STOPS,
         max_stop_characters=MAX_STOP_CHARACTERS,
     )
@@ -162,8 +162,15 @@ def test_params_are_served_exactly_where_the_generator_takes_them(params_: Param
     assert refused is None or refused.code == Code.INVALID_PARAMS
 
 
+@given(st.text(max_size=2000), st.integers(1, 32_768), st.integers(16, 100_000))
+@settings(deadline=None)
+def test_an_answer_is_never_asked_to_be_longer_than_the_context(text: str, wanted: int, context: int) -> None:
+    asked = request_of(messages=[{"role": "user", "content": text}], params={"max_tokens": wanted})
+    assert 1 <= answer_tokens_left(asked, context) <= min(wanted, context)
+
+
 def test_the_bounds_that_the_generator_has_too_are_its_own() -> None:
-    assert (LIMITS.default_max_tokens, LIMITS.max_stops, LIMITS.max_stop_characters) == (
+    assert (validation.DEFAULT_MAX_TOKENS, LIMITS.max_stops, LIMITS.max_stop_characters) == (
         DEFAULT_MAX_TOKENS,
         MAX_STOPS,
         MAX_STOP_CHARACTERS,

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 
 from millpond.v1 import request_pb2
-from millpond_core.validate import estimated_tokens
-
-DEFAULT_MAX_TOKENS = 128
+from millpond_core.validate import answer_tokens_left
 
 
 def max_tokens(request: request_pb2.Request, context_tokens: int) -> int:
-    """Of the answer: as many as the request names, else 128, or what the model's context has left.
+    """Of the answer: as many as the request names, else the default, or what the model's context has left.
 
     What the request names is left as it is: the engine refuses what is too large, which is better than an answer that
     nobody asked for.
     """
     if request.params.HasField("max_tokens"):
         return request.params.max_tokens
-    # Half of the estimate is fewer tokens than real text has: what fits is never cut.
-    return min(DEFAULT_MAX_TOKENS, max(context_tokens - estimated_tokens(request) // 2, 1))
+    return answer_tokens_left(request, context_tokens)
 
 
 def sampling(request: request_pb2.Request, context_tokens: int) -> str:

@@ -13,7 +13,7 @@ from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core.errors import Code, EngineError, Refused
 from millpond_core.identity import key_of
 from millpond_core.settings import ModelSettings
-from millpond_core.validate import check_context, estimated_tokens
+from millpond_core.validate import answer_tokens_left, check_context
 from millpond_frontier.settings import FrontierSection
 
 OPENAI_PARAMS = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty")
@@ -77,13 +77,6 @@ def idempotency_key(tenant: str, id: str, replay: int) -> str:
     return hashlib.sha256(key_of(tenant, id, replay)).hexdigest()
 
 
-def max_tokens(request: request_pb2.Request, context_tokens: int, own: FrontierSection) -> int:
-    """Of the answer: what the request names, else the setting's, and no more than the context may have left."""
-    wanted = request.params.max_tokens if request.params.HasField("max_tokens") else own.max_tokens
-    # Half of the estimate is fewer tokens than real text has: what fits is never cut.
-    return min(wanted, max(context_tokens - estimated_tokens(request) // 2, 1))
-
-
 def arguments(request: request_pb2.Request, model: ModelSettings, own: FrontierSection) -> dict[str, Any]:
     """The body of a call of /chat/completions.
 
@@ -97,7 +90,7 @@ def arguments(request: request_pb2.Request, model: ModelSettings, own: FrontierS
     body: dict[str, Any] = {
         "model": model.provider_model or model.name,
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-        own.max_tokens_name: max_tokens(request, model.context_tokens, own),
+        own.max_tokens_name: answer_tokens_left(request, model.context_tokens),
     }
     if own.repeatable:
         body["temperature"] = 0

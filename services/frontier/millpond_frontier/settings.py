@@ -16,10 +16,10 @@ class FrontierSection(Section):
     call_timeout_s: Seconds = Field(
         default=300, description="Seconds that a provider has to finish one answer; the deadline may end it before."
     )
-    max_tokens: int = Field(default=512, gt=0, description="Tokens of an answer whose request names no bound.")
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = Field(
         default="max_tokens",
-        description="What the provider calls that bound; OpenAI's reasoning models want `max_completion_tokens`.",
+        description="What the provider calls the bound on an answer's tokens; OpenAI's reasoning models want "
+        "`max_completion_tokens`.",
     )
     repeatable: bool = Field(
         default=True,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from millpond.v1 import envelope_pb2, request_pb2
 from millpond_core.embedding import prompt_text, unpack
-from millpond_core.validate import Limits, estimated_tokens
+from millpond_core.validate import answer_tokens, estimated_tokens
 
 SEARCHED_CHARACTERS = 8_000
 """How far into a text words are looked for: what it is about is said by then."""
@@ -47,19 +47,17 @@ class Features:
 def features_of(
     request: request_pb2.Request,
     tier: request_pb2.Tier,
-    limits: Limits,
     language: str,
     embedding: envelope_pb2.Embedding | None,
 ) -> Features:
     """tier: as asked, before it was filled in."""
-    params = request.params
     return Features(
         tenant=request.tenant,
         metadata=request.metadata,
         words=words_of(prompt_text(request)),
         characters=sum(len(message.content) for message in request.messages),
         tokens=estimated_tokens(request),
-        max_tokens=params.max_tokens if params.HasField("max_tokens") else limits.default_max_tokens,
+        max_tokens=answer_tokens(request.params),
         messages=len(request.messages),
         language=language,
         model=request.model,

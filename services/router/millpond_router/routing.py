@@ -141,7 +141,7 @@ class Routing:
                 self._examples_wanted.set()
         open_model = request.model == "auto" and self._rules.asks_for_language
         language = self._language.language_of(prompt_text(request)) if open_model else ""
-        features = features_of(request, accepted.tier, self._terms.limits, language, embedding)
+        features = features_of(request, accepted.tier, language, embedding)
         try:
             decision = decide(features, self._rules, self._policy, routed.accepted_at.ToNanoseconds() / 1e9)
         except Refused as failure:
