@@ -19,7 +19,7 @@ def test_every_setting_stands_there_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", settings, re.MULTILINE))
     defaults = {name: field.default for name, field in RouterSection.model_fields.items()}
     assert rows.keys() == defaults.keys()
-    assert {name: float(rows[name]) for name in defaults if name != "rules"} == {
+    assert {name: yaml.safe_load(rows[name]) for name in defaults if name != "rules"} == {
         name: default for name, default in defaults.items() if name != "rules"
     }
 

@@ -10,7 +10,7 @@ from millpond_cli.stack.plan import Facts, Plan, plan
 PLACES = {
     name: f"/{name}"
     for name in (
-        *("python", "models_python", "repo", "data", "assets"),
+        *("python", "models_python", "repo", "models", "data", "assets"),
         *("kafka_libs", "jaeger_binary", "milvus_binaries"),
     )
 }

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from millpond_cli.errors import CommandError
+from millpond_cli.stack import MODELS
 
 PortBase = Annotated[
     int,
@@ -21,6 +22,18 @@ Config = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="The services' settings, prices among them.  [default: config/millpond.yaml]"),
 ]
+
+Model = Annotated[
+    str,
+    typer.Option(metavar="real|echo", help="The real models, or one that answers each prompt with itself, at once."),
+]
+
+
+def known(model: str) -> str:
+    """Raises CommandError."""
+    if model not in MODELS:
+        raise CommandError(f"--model {model}: must be {' or '.join(MODELS)}")
+    return model
 
 
 def existing(config: Path | None) -> Path | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from millpond_cli import stack
-from millpond_cli.commands.options import Config, PortBase, existing
+from millpond_cli.commands.options import Config, Model, PortBase, existing, known
 from millpond_cli.commands.show import shown_addresses
 from millpond_cli.errors import CommandError
 from millpond_cli.setup.home import home
@@ -18,6 +18,7 @@ from millpond_cli.setup.set_up import ready
 def up(
     port_base: PortBase = stack.DEFAULT_PORT_BASE,
     config: Config = None,
+    model: Model = "real",
     replicas: Annotated[
         list[str] | None, typer.Option(metavar="SERVICE=COUNT", help="Run a service several times; may be repeated.")
     ] = None,
@@ -26,11 +27,12 @@ def up(
     place = home()
     counts = dict(map(replica_count, replicas or ()))
     existing(config)
+    known(model)
     with shown() as report:
         # The supervisor goes on with Jaeger's build where leaving this ends it.
         with ready(place, report):
             pass
-        addresses = stack.up(place.root, port_base, replicas=counts, config=config, report=report)
+        addresses = stack.up(place.root, port_base, replicas=counts, config=config, model=model, report=report)
     print(shown_addresses(addresses))
 
 

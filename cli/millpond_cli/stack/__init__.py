@@ -1,7 +1,7 @@
 """The local stack: real components as processes of this machine, without containers."""
 
 from millpond_cli.stack.addresses import Addresses
-from millpond_cli.stack.components import COMPONENTS, DEFAULT_PORT_BASE
+from millpond_cli.stack.components import COMPONENTS, DEFAULT_PORT_BASE, MODELS
 from millpond_cli.stack.detached import down, up
 from millpond_cli.stack.ending import signals_end
 from millpond_cli.stack.errors import AlreadyUp, DidNotStart, NotSetUp, NotUp, PortTaken, StackError
@@ -11,6 +11,7 @@ from millpond_cli.stack.state import ComponentState, State
 __all__ = [
     "COMPONENTS",
     "DEFAULT_PORT_BASE",
+    "MODELS",
     "Addresses",
     "AlreadyUp",
     "ComponentState",

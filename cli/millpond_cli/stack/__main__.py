@@ -12,7 +12,7 @@ from pathlib import Path
 from millpond_cli.setup.home import Home, home
 from millpond_cli.setup.jaeger import JaegerBuild
 from millpond_cli.setup.progress import print_line
-from millpond_cli.stack import DEFAULT_PORT_BASE, Stack, StackError, down, running_state, signals_end, up
+from millpond_cli.stack import DEFAULT_PORT_BASE, MODELS, Stack, StackError, down, running_state, signals_end, up
 
 
 def replica_count(text: str) -> tuple[str, int]:
@@ -30,6 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--port-base", type=int, default=DEFAULT_PORT_BASE)
     parser.add_argument("--only", type=lambda text: frozenset(text.split(",")), help="exactly these, with commas")
     parser.add_argument("--replicas", type=replica_count, action="append", default=[], metavar="SERVICE=COUNT")
+    parser.add_argument("--model", choices=tuple(MODELS), default="real", help="echo answers prompts by themselves")
     parser.add_argument("--config", type=Path, help="the services' configuration file")
     return parser.parse_args()
 
@@ -59,6 +60,7 @@ def stay(given: argparse.Namespace, replicas: Mapping[str, int]) -> None:
             only=given.only,
             replicas=replicas,
             config=given.config,
+            model=given.model,
             run=given.run,
             jaeger_is_coming=is_coming,
         )
@@ -80,6 +82,7 @@ def main() -> int:
                     only=given.only,
                     replicas=replicas,
                     config=given.config,
+                    model=given.model,
                     run=given.run,
                     report=print_line,
                 )

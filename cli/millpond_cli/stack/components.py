@@ -16,9 +16,10 @@ so a second one fits at a base 200 higher. Everything listens on 127.0.0.1.
         82  triton, metrics                170-179  frontier, gRPC
 
 Templates may name: {python} the workspace environment's Python, {models_python} the model environment's, {repo} the
-repository, {assets} the model files, {kafka_libs}, {jaeger_binary} and {milvus_binaries} what was set up,
-{config} the configuration file or nothing, {state} the instance's own folder, {replica}, {own.PORT} and
-{COMPONENT.PORT}; and {provider_url}, {provider_key}, {otlp} and {traces_file}, see `SERVICE_ENVIRONMENT`.
+repository, {models} the folder of the models that run, {assets} the model files, {kafka_libs}, {jaeger_binary} and
+{milvus_binaries} what was set up, {config} the configuration file or nothing, {state} the instance's own folder,
+{replica}, {own.PORT} and {COMPONENT.PORT}; and {provider_url}, {provider_key}, {otlp} and {traces_file}, see
+`SERVICE_ENVIRONMENT`.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ MILVUS = Component(
 TRITON = Component(
     name="triton",
     command=(
-        *("{models_python}", "{repo}/models/serve.py", "--assets", "{assets}"),
+        *("{models_python}", "{repo}/models/serve.py", "--repository", "{models}", "--assets", "{assets}"),
         *("--http-port", "{own.http}", "--grpc-port", "{own.grpc}", "--metrics-port", "{own.metrics}"),
     ),
     ports={"http": 80, "grpc": 81, "metrics": 82},
@@ -83,7 +84,7 @@ TRITON = Component(
 
 STAND_IN = Component(
     name="stand-in",
-    command=("{models_python}", "{repo}/models/stand_in.py", "--port", "{own.http}", "--assets", "{assets}"),
+    command=("{models_python}", "{models}/stand_in.py", "--port", "{own.http}", "--assets", "{assets}"),
     ports={"http": 70},
     ready=Answers("http", "/health"),
 )
@@ -146,6 +147,16 @@ ROUTER = _service("router", {"http": 100}, uses=("triton",))
 CACHE = _service("cache", {"http": 120, "grpc": 130}, uses=("triton", "milvus"))
 BATCHER = _service("batcher", {"http": 140}, uses=("triton",))
 FRONTIER = _service("frontier", {"http": 160, "grpc": 170}, uses=("cache", "stand-in"))
+
+MODELS: Mapping[str, str] = {"real": "models", "echo": "models/echo"}
+"""Which models a stack runs → their folder in the repository: one for Triton, and the large model's stand-in."""
+
+MODELS_ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
+    "real": {},
+    # It has no embedder: requests are routed by rules, and matched by their words alone.
+    "echo": {"MILLPOND_ROUTER__EMBED": "false"},
+}
+"""What services are told besides, by the models that run."""
 
 COMPONENTS = (KAFKA, TOPICS, MILVUS, TRITON, STAND_IN, JAEGER, ROUTER, CACHE, BATCHER, FRONTIER)
 """In the order in which they are shown. Each starts as soon as what it needs is ready."""

@@ -33,6 +33,7 @@ def up(
     only: frozenset[str] | set[str] | None = None,
     replicas: Mapping[str, int] | None = None,
     config: Path | None = None,
+    model: str = "real",
     run: Path | None = None,
     report: Report,
 ) -> Addresses:
@@ -49,6 +50,7 @@ def up(
         command += ["--only", ",".join(sorted(only))]
     for name, count in (replicas or {}).items():
         command += ["--replicas", f"{name}={count}"]
+    command += ["--model", model]
     if config is not None:
         command += ["--config", str(config.absolute())]
     with log.open("ab") as sink:

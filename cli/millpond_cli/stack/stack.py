@@ -19,7 +19,7 @@ from typing import Any, Literal, Self, TextIO
 from millpond_cli.setup.home import REPOSITORY, Home
 from millpond_cli.setup.progress import Report, print_line
 from millpond_cli.stack.addresses import Addresses
-from millpond_cli.stack.components import COMPONENTS, DEFAULT_PORT_BASE, SPAN
+from millpond_cli.stack.components import COMPONENTS, DEFAULT_PORT_BASE, MODELS, MODELS_ENVIRONMENT, SPAN
 from millpond_cli.stack.description import DescriptionError
 from millpond_cli.stack.errors import AlreadyUp, NotSetUp, PortTaken, StackError
 from millpond_cli.stack.identity import identify
@@ -59,6 +59,7 @@ class Stack:
         only: frozenset[str] | set[str] | None = None,
         replicas: Mapping[str, int] | None = None,
         config: Path | None = None,
+        model: str = "real",
         environment: Mapping[str, str] | None = None,
         run: Path | None = None,
         jaeger_is_coming: bool = False,
@@ -68,6 +69,7 @@ class Stack:
 
         only: exactly these components, not what they need; all for None.
         config: the services' configuration file, in place of MILLPOND_CONFIG and the repository's own.
+        model: "real", or "echo" for one that answers its prompt at once, and routing by rules alone.
         environment: further variables for every component, over those of this process.
         jaeger_is_coming: it is being built beside this; the stack starts it when it is there (setup/jaeger.py).
         report: called with (component, line) for whatever a person should see.
@@ -77,13 +79,15 @@ class Stack:
         self._run = (run or self._home.run).absolute()
         self._port_base = port_base
         self._report = report
-        self._environment = {**os.environ, **(environment or {})}
+        if model not in MODELS:
+            raise StackError(f"no models {model}: there are {', '.join(MODELS)}")
+        self._environment = {**os.environ, **MODELS_ENVIRONMENT[model], **(environment or {})}
         if wrong := check_base(port_base, SPAN):
             raise StackError(wrong)
         self._trace_file = TraceFile(self._run / "traces.jsonl")
         try:
             chosen = None if only is None else frozenset(only)
-            facts = self._facts(config, jaeger_is_coming=jaeger_is_coming)
+            facts = self._facts(config, model, jaeger_is_coming=jaeger_is_coming)
             self._plan = plan(COMPONENTS, facts, port_base, chosen, replicas or {})
         except DescriptionError as failure:
             raise StackError(str(failure)) from None
@@ -200,7 +204,7 @@ class Stack:
         """Send a signal to all processes of an instance: SIGSTOP and SIGCONT freeze and thaw it."""
         self._call(self._running().send_signal(name, signum))
 
-    def _facts(self, config: Path | None, *, jaeger_is_coming: bool) -> Facts:
+    def _facts(self, config: Path | None, model: str, *, jaeger_is_coming: bool) -> Facts:
         jaeger: Literal["there", "coming", "missing"] = "missing"
         if self._home.jaeger_binary.exists():
             jaeger = "there"
@@ -212,6 +216,7 @@ class Stack:
                 "python": sys.executable,
                 "models_python": str(self._home.models_python),
                 "repo": str(REPOSITORY),
+                "models": str(REPOSITORY / MODELS[model]),
                 "data": str(self._run / "data"),
                 "assets": str(self._home.assets),
                 "kafka_libs": str(self._home.kafka_libs),

@@ -33,10 +33,10 @@ from millpond_router.accept import Terms
 from millpond_router.at_least_once import App, Consumer
 from millpond_router.decide import model_names, policy_of
 from millpond_router.embedding_window import EmbeddingWindow
-from millpond_router.embeddings import WindowedEmbeddings
+from millpond_router.embeddings import NoEmbeddings, WindowedEmbeddings
 from millpond_router.kafka_client import Client, NoCounterpart, client_of
 from millpond_router.language import LanguageDetector
-from millpond_router.routing import SERVICE, Item, Routing
+from millpond_router.routing import SERVICE, Embeddings, Item, Routing
 from millpond_router.rules import RulesError
 from millpond_router.settings import RouterSettings
 
@@ -99,23 +99,27 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
         policy=policy,
         rules=rules,
         language=await loading,
-        embeddings=WindowedEmbeddings(
-            embedder,
-            EmbeddingWindow(settings.router.embed_timeout_s),
-            urgent_s=settings.router.embed_timeout_s,
-            patient_s=settings.router.embed_wait_s,
-        ),
+        embeddings=_embeddings(settings, embedder),
         topic_ids=ids,
         tenants=settings.tenants_by_topic,
         clock=runtime.clock,
         tracing=runtime.tracing,
     )
-    examples = asyncio.create_task(routing.keep_examples())
+    examples = asyncio.create_task(routing.keep_examples()) if settings.router.embed else None
     try:
         await Intake(settings, client, [topic.name for topic in reads], routing, runtime).run()
     finally:
-        examples.cancel()
+        if examples:
+            examples.cancel()
         await embedder.close()
+
+
+def _embeddings(settings: RouterSettings, embedder: Embedder) -> Embeddings:
+    own = settings.router
+    if not own.embed:
+        return NoEmbeddings()
+    window = EmbeddingWindow(own.embed_timeout_s)
+    return WindowedEmbeddings(embedder, window, urgent_s=own.embed_timeout_s, patient_s=own.embed_wait_s)
 
 
 class Intake:

@@ -22,6 +22,13 @@ REPORT_S = 10.0
 """Between two log lines that say that the embedder does not answer."""
 
 
+class NoEmbeddings:
+    """Where requests are routed by rules alone."""
+
+    async def of(self, texts: Sequence[str], *, urgent: bool) -> list[envelope_pb2.Embedding | None]:  # noqa: ARG002
+        return [None] * len(texts)
+
+
 class WindowedEmbeddings:
     """From the embedder in Triton, as much at a time as it has time for.
 

@@ -22,6 +22,11 @@ class RouterSection(Section):
     )
     batch: int = Field(default=64, gt=0, description="Requests that are taken and sent on together.")
     batches_in_flight: int = Field(default=8, gt=0, description="Batches that are worked on at the same time.")
+    embed: bool = Field(
+        default=True,
+        description="Whether requests get the vectors that the cache's semantic matches and rules with `similar` need; "
+        "without, the embedder is never asked.",
+    )
     embed_timeout_s: Seconds = Field(
         default=TIMEOUT_S,
         description="Seconds that a `realtime` request waits for its turn with the embedder, and then for the answer.",

@@ -1,0 +1,42 @@
+"""An answer without a model: the prompt itself, word by word a token. Pure but for the file of calls."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+CALLS_VARIABLE = "MILLPOND_ECHO_CALLS"
+"""Names a file that gets each call's prompt before its answer: it counts calls where processes are killed."""
+
+LONGEST_LINE = 200
+"""Characters of a prompt that are written there: what lies under 4,096 bytes is appended whole or not at all."""
+
+
+@dataclass(frozen=True)
+class Echo:
+    """finish_reason: "length" where the answer was cut at the number of tokens that was asked for."""
+
+    text: str
+    finish_reason: str
+    input_tokens: int
+    output_tokens: int
+
+
+def echo(prompt: str, max_tokens: int) -> Echo:
+    words = prompt.split()
+    if len(words) <= max_tokens:
+        return Echo(prompt, "stop", len(words), len(words))
+    return Echo(" ".join(words[:max_tokens]), "length", len(words), max_tokens)
+
+
+class Calls:
+    """The file of calls, where one is named."""
+
+    def __init__(self) -> None:
+        path = os.environ.get(CALLS_VARIABLE)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if path else None
+
+    def note(self, prompt: str) -> None:
+        if self._file is not None:
+            line = " ".join(prompt.split())[:LONGEST_LINE]
+            os.write(self._file, f"{line}\n".encode())
