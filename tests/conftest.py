@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from millpond_cli.here import settings_of
@@ -13,6 +14,10 @@ from millpond_cli.stack import Stack, free_port_base
 from pipeline import Pipeline
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+hypothesis.settings.register_profile("millpond", deadline=None)
+hypothesis.settings.load_profile("millpond")
+"""How long an example takes is the machine's affair, not a law."""
 
 HOME = Path(os.environ.get("MILLPOND_HOME") or REPOSITORY / ".millpond")
 

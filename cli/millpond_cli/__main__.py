@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from millpond_cli.commands import demo, down, logs, send, status, tail, test, up
+from millpond_cli.commands import cancel, demo, down, logs, send, status, tail, test, up
 from millpond_cli.errors import CommandError
 from millpond_cli.setup.errors import SetupError
 from millpond_cli.stack import DidNotStart, NotSetUp, StackError, signals_end
@@ -26,6 +26,7 @@ app.command("up")(up.up)
 app.command("down")(down.down)
 app.command("status")(status.status)
 app.command("send")(send.send)
+app.command("cancel")(cancel.cancel)
 app.command("tail")(tail.tail)
 app.command("logs")(logs.logs)
 

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from millpond.v1 import request_pb2, result_pb2
+from millpond.v1 import control_pb2, request_pb2, result_pb2
 from millpond.v1.envelope_pb2 import (
     WIRE_FORMAT_JSON,
     WIRE_FORMAT_PROTOBUF,
@@ -31,6 +31,9 @@ CONTENT_TYPE = "content-type"
 
 READ_LIMIT_BYTES = 4 << 20
 """What the broker lets through on ai.requests: up to here a request that is too large is still read for its id."""
+
+CONTROL_LIMIT_BYTES = 4096
+"""A record of ai.control: an id, a tenant and their names."""
 
 _FORMATS = {
     "": WIRE_FORMAT_JSON,
@@ -69,6 +72,24 @@ def decode_request(
     if format == WIRE_FORMAT_JSON:
         return json_codec.decode(value, request_pb2.Request), format
     return _decode_protobuf(value), format
+
+
+def decode_control(value: bytes | None, content_type: str | bytes | None) -> control_pb2.Control:
+    """What a record of ai.control says. Raises Malformed."""
+    format = format_of(content_type)
+    if not value or len(value) > CONTROL_LIMIT_BYTES or format == WIRE_FORMAT_UNSPECIFIED:
+        most = f"at most {CONTROL_LIMIT_BYTES} bytes of JSON or protobuf, as the header content-type says"
+        raise Malformed(Code.MALFORMED, f"the record's value must be {most}")
+    if format == WIRE_FORMAT_JSON:
+        return json_codec.decode(value, control_pb2.Control)
+    try:
+        control = control_pb2.Control.FromString(value)
+        _check(control)
+    except DecodeError as failure:
+        raise Malformed(Code.MALFORMED, "the record's value is not a millpond.v1.Control in protobuf") from failure
+    except FieldError as wrong:
+        raise Malformed(wrong.code, str(wrong)) from wrong
+    return control
 
 
 def encode_result(result: result_pb2.Result, format: WireFormat) -> bytes:

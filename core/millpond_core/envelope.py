@@ -5,13 +5,15 @@ What a reader must know of a record before it reads the body travels in headers:
 
 from __future__ import annotations
 
+import re
+
 from google.protobuf.message import DecodeError
 from opentelemetry.trace import Span
 
 from millpond.v1 import envelope_pb2, request_pb2
 from millpond_core import telemetry, topics
 from millpond_core.identity import key_of
-from millpond_core.processor import ATTEMPT_HEADER, BODY_HEADER, Headers, Outgoing, Record, header
+from millpond_core.processor import ATTEMPT_HEADER, BODY_HEADER, NEVER, Headers, Outgoing, Record, header, mark_of
 from millpond_core.validate import answer_tokens, estimated_tokens
 
 TENANT_HEADER = "tenant"
@@ -30,6 +32,10 @@ TIER_WORDS = {
     request_pb2.TIER_STANDARD: "standard",
     request_pb2.TIER_OVERNIGHT: "overnight",
 }
+
+_NUMBER = re.compile(rb"[0-9]{1,15}")
+
+TIER_NUMBERS = {word.encode(): int(number) for number, word in TIER_WORDS.items()}
 
 BATCH_TOPICS = {
     request_pb2.TIER_REALTIME: topics.BATCH_REALTIME,
@@ -78,6 +84,21 @@ def retried_record(record: Record, routed: envelope_pb2.Routed, not_before_s: fl
         (NOT_BEFORE_HEADER, str(int(not_before_s * 1000)).encode()),
     )
     return Outgoing(again.topic, again.key, again.value, headers, record.partition.number)
+
+
+def described(record: Record) -> tuple[int, int, int, int, int, int, int]:
+    """What the headers say of a record whose body is not read: a row of `processor.unread.ROW`."""
+    found = dict(record.headers)
+    deadline, tokens = found.get(DEADLINE_HEADER, b""), found.get(TOKENS_HEADER, b"")
+    return (
+        record.offset,
+        int(deadline) if _NUMBER.fullmatch(deadline) else NEVER,
+        mark_of(record.key or b""),
+        mark_of(found.get(TENANT_HEADER, b"")),
+        mark_of(found.get(MODEL_HEADER, b"")),
+        min(int(tokens), 0xFFFF_FFFF) if _NUMBER.fullmatch(tokens) else 0,
+        TIER_NUMBERS.get(found.get(TIER_HEADER, b""), 0),
+    )
 
 
 def not_before_s(record: Record) -> float:

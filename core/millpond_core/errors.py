@@ -36,6 +36,7 @@ class Code(StrEnum):
     # It could have been served.
     CACHE_MISS = "cache_miss"
     DEADLINE_PASSED = "deadline_passed"
+    CANCELLED = "cancelled"
     ENGINE_ERROR = "engine_error"
     ENGINE_UNAVAILABLE = "engine_unavailable"
     PROVIDER_ERROR = "provider_error"

@@ -25,6 +25,8 @@ RECORDS_TAKEN = Counter("millpond_records_taken", "Records read from a topic", (
 RECORDS_FINISHED = Counter(
     "millpond_records_finished", "Records whose outputs are committed or acknowledged", ("topic", "stage")
 )
+RECORDS_TAKEN_AHEAD = Counter("millpond_records_taken_ahead", "Records taken before their turn", ("stage",))
+UNREAD = Gauge("millpond_unread", "Records that wait unread and of which something is known", ("stage",))
 IN_FLIGHT = Gauge("millpond_in_flight", "Records taken and not finished", ("topic", "stage"))
 PAUSED_PARTITIONS = Gauge("millpond_paused_partitions", "Partitions not read because enough is in flight", ("topic",))
 MOVED_TO_TAIL = Counter(
@@ -44,6 +46,8 @@ TRANSACTION_SECONDS = Histogram(
     "millpond_transaction_seconds", "From beginning a transaction to its commit", ("stage",), buckets=SHORT_S
 )
 
+CONTROL_REFUSED = Counter("millpond_control_refused", "Records of ai.control that say nothing")
+
 # Results. route: cache, small, frontier or none.
 
 RESULTS = Counter("millpond_results", "Results written", ("status", "route", "tier"))
@@ -53,6 +57,7 @@ RESULT_SECONDS = Histogram(
 DEADLINES_EXPIRED = Counter(
     "millpond_deadlines_expired", "Requests whose deadline passed unanswered", ("stage", "tier")
 )
+REQUESTS_CANCELLED = Counter("millpond_requests_cancelled", "Requests ended by a record on ai.control", ("stage",))
 COST_USD = Counter(
     "millpond_cost_usd", "What the results cost, in dollars, by the configured prices", ("route", "model")
 )

@@ -18,6 +18,8 @@ EXPIRED = result_pb2.Error(
     code=Code.DEADLINE_PASSED, message="the deadline passed before there was an answer", retryable=True
 )
 
+CANCELLED = result_pb2.Error(code=Code.CANCELLED, message="cancelled by a record on ai.control", retryable=True)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -40,7 +42,13 @@ class Failure:
 
     @property
     def status(self) -> result_pb2.Status:
-        return result_pb2.STATUS_EXPIRED if self.error.code == Code.DEADLINE_PASSED else result_pb2.STATUS_ERROR
+        return _STATUSES.get(self.error.code, result_pb2.STATUS_ERROR)
+
+
+_STATUSES: dict[str, result_pb2.Status] = {
+    Code.DEADLINE_PASSED: result_pb2.STATUS_EXPIRED,
+    Code.CANCELLED: result_pb2.STATUS_CANCELLED,
+}
 
 
 def settled(routed: envelope_pb2.Routed) -> Answer | Failure | None:

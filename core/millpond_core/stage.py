@@ -2,7 +2,8 @@
 
     record ─▶ Stage: decode, receive span ─▶ Worker: the service's own work ─▶ settle(job, outcome) ─▶ records
 
-The stage decides expiry, once, since it is the one that builds the result: what comes later is dropped and counted.
+The stage decides expiry and cancelling, once, since it is the one that builds the result: what comes later is dropped
+and counted.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core import metrics, telemetry, topics
 from millpond_core.clock import Clock
 from millpond_core.codec import CONTENT_TYPE, content_type_of, encode_result
+from millpond_core.control import Control
 from millpond_core.dead_letter import dead_letter
 from millpond_core.envelope import TIER_WORDS, not_before_s, parse_routed, retried_record, routed_key, routed_record
 from millpond_core.errors import Code
-from millpond_core.processor import Finish, Outgoing, Taken
-from millpond_core.result import EXPIRED, Answer, Failure, learned, result_of, settled
+from millpond_core.processor import Finish, Outgoing, Taken, Unread
+from millpond_core.result import CANCELLED, EXPIRED, Answer, Failure, learned, result_of, settled
 from millpond_core.telemetry import Tracing
 
 if TYPE_CHECKING:
@@ -125,12 +127,14 @@ class Stage:
         models: Sequence[ModelSettings],
         clock: Clock,
         tracing: Tracing,
+        control: Control,
     ) -> None:
         self._service = service
         self._finish = finish
         self._models = models
         self._clock = clock
         self._tracing = tracing
+        self._control = control
         self._jobs: dict[Taken, Job] = {}
         self._order = itertools.count()
         self._deadlines: list[tuple[float, int, Job]] = []
@@ -151,6 +155,8 @@ class Stage:
             start_s = not_before_s(each.record)
             if outcome is not None:
                 self._settle(job, outcome)
+            elif each.record.key in self._control.cancelled:
+                self._cancel(job)
             elif job.deadline_s <= now:
                 self._expire(job)
             else:
@@ -163,13 +169,17 @@ class Stage:
 
     def tick(self) -> None:
         now = self._clock.now()
-        expired: list[Job] = []
+        ended: list[Job] = []
+        if cancelled := set(self._control.news()):
+            for job in [job for job in self._jobs.values() if job.taken.record.key in cancelled]:
+                self._cancel(job)
+                ended.append(job)
         while self._deadlines and self._deadlines[0][0] <= now:
             job = heapq.heappop(self._deadlines)[2]
             if job.wanted:
                 self._expire(job)
-                expired.append(job)
-        if begun := [job for job in expired if job.started]:
+                ended.append(job)
+        if begun := [job for job in ended if job.started]:
             self._worker.abandon(begun)
         due: list[Job] = []
         while self._waiting and self._waiting[0][0] <= now:
@@ -177,6 +187,12 @@ class Stage:
             if job.wanted:
                 due.append(job)
         self._start(due)
+
+    def ahead(self, unread: Unread) -> Sequence[int]:
+        offsets = set(unread.overdue(int(self._clock.now() * 1000)))
+        if self._control.cancelled:
+            offsets.update(unread.having(self._control.cancelled))
+        return sorted(offsets)
 
     def release(self, taken: Taken) -> bool:
         job = self._jobs.get(taken)
@@ -229,6 +245,10 @@ class Stage:
     def _expire(self, job: Job) -> None:
         metrics.DEADLINES_EXPIRED.labels(self._service, TIER_WORDS[job.routed.decision.tier]).inc()
         self._settle(job, Failure(EXPIRED))
+
+    def _cancel(self, job: Job) -> None:
+        metrics.REQUESTS_CANCELLED.labels(self._service).inc()
+        self._settle(job, Failure(CANCELLED))
 
     def _settle(self, job: Job, outcome: Outcome) -> bool:
         if not job.wanted:

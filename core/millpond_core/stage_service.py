@@ -9,7 +9,9 @@ from collections.abc import Callable
 from confluent_kafka import KafkaException
 
 from millpond_core import topics
+from millpond_core.control_listener import caught_up
 from millpond_core.dead_letter import dead_letter
+from millpond_core.envelope import described
 from millpond_core.errors import Code
 from millpond_core.processor import Claims, Finish, Outgoing, Processor, ProcessorSettings, Record
 from millpond_core.processor.confluent_broker import ConfluentBroker
@@ -45,8 +47,18 @@ async def serve_stage(
     reads = [topic.name for topic in declared if service in topic.readers and topic.name in topics.ENVELOPES]
     broker = await runtime.unless_stopping(_join(service, settings, reads))
 
+    listener = await runtime.unless_stopping(caught_up(broker, settings.partitions))
+
     def make_strategy(finish: Finish) -> Stage:
-        return Stage(service, finish, make_worker, models=settings.models, clock=runtime.clock, tracing=runtime.tracing)
+        return Stage(
+            service,
+            finish,
+            make_worker,
+            models=settings.models,
+            clock=runtime.clock,
+            tracing=runtime.tracing,
+            control=listener.control,
+        )
 
     running = Processor(
         broker,
@@ -56,16 +68,22 @@ async def serve_stage(
         stage=service,
         claims=Claims(topics.CLAIMS, settings.state_dir / "claims", topics.CLAIM_RETENTION_MS) if claims else None,
         conflict=_conflict(service),
+        describe=described,
     )
     working = asyncio.create_task(running.run())
+    listening = asyncio.create_task(listener.listen())
     stopping = asyncio.create_task(runtime.stopping.wait())
     runtime.ready("kafka", True)
     try:
-        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, listening, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if listening.done():
+            listening.result()
         running.stop()
         await working
     finally:
-        stopping.cancel()
+        for task in (working, listening, stopping):
+            task.cancel()
+        await asyncio.wait((working, listening))
 
 
 def _conflict(service: str) -> Callable[[Record], Outgoing]:

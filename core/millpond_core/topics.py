@@ -15,6 +15,7 @@ RESULTS = "ai.results"
 LEARN = "ai.learn"
 CLAIMS = "ai.claims"
 DEADLETTER = "ai.deadletter"
+CONTROL = "ai.control"
 
 ENVELOPES = (ROUTED, BATCH_REALTIME, BATCH_STANDARD, BATCH_OVERNIGHT, FRONTIER)
 """Topics whose records are requests on their way (`Routed`)."""
@@ -59,6 +60,8 @@ TOPICS = (
         30 * DAY_MS,
         {"max.message.bytes": str(4 << 20)},
     ),
+    # Each process reads it from its beginning: no longer than a request may wait.
+    Topic(CONTROL, ("producer",), ("cache", "batcher", "frontier"), config={"cleanup.policy": "compact,delete"}),
 )
 
 

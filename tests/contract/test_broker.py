@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import Producer
 
 from cluster import Cluster, InMemory, RealKafka, fresh, held, polls, records_of
-from millpond_core.processor import Aborted, Fenced, Outgoing, Partition, Position
+from millpond_core.processor import Aborted, Fenced, Outgoing, Partition, Position, Record
 
 
 @pytest.fixture(params=["memory", "kafka"])
@@ -116,6 +117,52 @@ def test_reading_gives_all_that_was_committed_and_where_it_ends(cluster: Cluster
     assert [record for records, _ in broker.read(place, end) for record in records] == []
     assert [record.key for records, _ in broker.read(place, end + 50) for record in records] == [b"0", b"1", b"2"]
     broker.close()
+
+
+def test_a_reader_follows_what_comes_and_fetches_what_is_asked_for(cluster: Cluster) -> None:
+    topic = cluster.topic(2)
+    for number in range(1000):
+        cluster.append(Outgoing(topic, b"%d" % number, b"v", partition=number % 2))
+    broker = cluster.member(fresh("group"), 0, [topic])
+    reader = broker.reader()
+    place = Partition(topic, 1)
+    reader.follow(place, 400)
+    found: list[Record] = []
+    while len(found) < 100:
+        found += reader.poll(50, 1)
+    assert [(each.partition, each.offset) for each in found] == [(place, offset) for offset in range(400, 500)]
+    cluster.append(Outgoing(topic, b"late", b"v", partition=1))
+    while len(found) < 101:
+        found += reader.poll(50, 1)
+    assert found[-1].key == b"late"
+    reader.leave(place)
+    wanted = [0, 1, 7, 300, 301, 499]
+    assert [each.offset for each in reader.fetch(place, wanted)] == wanted
+    assert [each.offset for each in reader.fetch(place, [3, 100_000])] == [3]
+    reader.close()
+    broker.close()
+
+
+def test_a_reader_sees_nothing_of_a_transaction_that_was_not_committed(kafka: str) -> None:
+    cluster = RealKafka(kafka)
+    topic = cluster.topic(1)
+    producer = Producer({"bootstrap.servers": kafka, "transactional.id": fresh("open")})
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce(topic, b"never")
+    producer.flush()
+    producer.abort_transaction()
+    cluster.append(Outgoing(topic, b"k", b"seen"))
+    broker = cluster.member(fresh("group"), 0, [topic])
+    reader = broker.reader()
+    reader.follow(Partition(topic, 0), 0)
+    found: list[Record] = []
+    while not found:
+        found += reader.poll(50, 1)
+    assert [each.value for each in (*found, *reader.fetch(Partition(topic, 0), [0, found[0].offset]))] == [b"seen"] * 2
+    reader.close()
+    broker.close()
+    cluster.close()
 
 
 def test_keys_go_where_every_other_producer_of_millpond_sends_them(kafka: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from cluster import PATIENCE, Cluster, InMemory, RealKafka, fresh
 from millpond_core.clock import SystemClock
+from millpond_core.envelope import described
 from millpond_core.processor import (
     BODY_HEADER,
     Claims,
@@ -24,6 +25,7 @@ from millpond_core.processor import (
     ProcessorSettings,
     Record,
     Taken,
+    Unread,
     header,
 )
 
@@ -46,6 +48,8 @@ class Bench:
     auto: bool = True
     held: list[Taken] = field(default_factory=list)
     dropped: list[Taken] = field(default_factory=list)
+    wanted: list[bytes] = field(default_factory=list)
+    """Keys of records that are to be taken before their turn."""
 
     def submit(self, taken: Sequence[Taken]) -> None:
         self.held += taken
@@ -69,6 +73,9 @@ class Bench:
 
     def drop(self, taken: Sequence[Taken]) -> None:
         self.dropped += taken
+
+    def ahead(self, unread: Unread) -> Sequence[int]:
+        return unread.having(self.wanted)
 
     async def drain(self) -> None:
         self.answer_all()
@@ -103,7 +110,14 @@ class Line:
         claims = Claims(self.claims, self.folder / str(number), 7 * DAY_MS) if self.claims else None
         broker = self.cluster.member(self.group, number, [self.source])
         processor = Processor(
-            broker, make, self.settings, SystemClock(), stage="test", claims=claims, conflict=conflict
+            broker,
+            make,
+            self.settings,
+            SystemClock(),
+            stage="test",
+            claims=claims,
+            conflict=conflict,
+            describe=described,
         )
         return processor, benches[0]
 
@@ -298,6 +312,51 @@ async def test_what_is_in_flight_is_bounded_by_the_setting(cluster: Cluster, tmp
     # One poll may come on top of the bound before the partition is paused.
     assert most < 10 + 5
     assert line.results() == sorted(f"k{number}" for number in range(100))
+
+
+async def test_a_record_far_back_is_taken_before_its_turn_and_not_again(cluster: Cluster, tmp_path: Path) -> None:
+    """The partition is paused long before it; a second life neither does it again nor loses what lies before it."""
+    settings = ProcessorSettings(max_in_flight=10, max_poll_records=5)
+    line = Line(cluster, tmp_path, partitions=1, settings=settings, claims=cluster.topic(1))
+    for number in range(100):
+        line.send(f"k{number}")
+    processor, bench = line.replica(auto=False)
+    bench.wanted = [b"k70", b"k90", b"k91"]
+    task = asyncio.create_task(processor.run())
+    await until(lambda: {each.record.key for each in bench.held} >= set(bench.wanted), task)
+    for taken in [each for each in bench.held if each.record.key in bench.wanted]:
+        bench.answer(taken)
+    await until(lambda: line.results() == ["k70", "k90", "k91"], task)
+    await kill(task)
+    processor, bench = line.replica()
+    async with running(processor) as task:
+        await until(lambda: len(line.results()) >= 100, task)
+    assert line.results() == sorted(f"k{number}" for number in range(100))
+    assert not {b"k70", b"k90", b"k91"} & {each.record.key for each in bench.held}
+
+
+async def test_a_full_map_is_emptied_by_moving_what_holds_it_up(cluster: Cluster, tmp_path: Path) -> None:
+    """Every other record is finished before its turn: far more runs than a commit's metadata can hold."""
+    settings = ProcessorSettings(max_in_flight=100, max_poll_records=50)
+    line = Line(cluster, tmp_path, partitions=1, settings=settings)
+    for number in range(4000):
+        line.send(f"k{number}")
+    processor, bench = line.replica(auto=False)
+    bench.wanted = [f"k{number}".encode() for number in range(1, 4000, 2)]
+    async with running(processor) as task:
+
+        def odd_ones_are_done() -> bool:
+            for taken in [each for each in bench.held if each.record.key in wanted]:
+                bench.held.remove(taken)
+                bench.answer(taken)
+            return len(line.results()) == len(wanted)
+
+        wanted = set(bench.wanted)
+        await until(odd_ones_are_done, task)
+        bench.auto = True
+        bench.answer_all()
+        await until(lambda: len(line.results()) == 4000, task)
+    assert line.results() == sorted(f"k{number}" for number in range(4000))
 
 
 async def test_a_clean_stop_finishes_what_is_in_flight(cluster: Cluster, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -12,11 +13,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core import telemetry, topics
 from millpond_core.clock import ManualClock
+from millpond_core.control import Control
 from millpond_core.dead_letter import PREFIX
-from millpond_core.envelope import BATCH_TOPICS, NOT_BEFORE_HEADER, routed_record
+from millpond_core.envelope import BATCH_TOPICS, NOT_BEFORE_HEADER, described, routed_record
 from millpond_core.errors import Code, EngineError
-from millpond_core.processor import ATTEMPT_HEADER, OffsetMap, Outgoing, Partition, Record, Taken, header
+from millpond_core.processor import ATTEMPT_HEADER, OffsetMap, Outgoing, Partition, Record, Taken, Unread, header
 from millpond_core.processor.processor import Assignment
+from millpond_core.processor.unread import ROW
 from millpond_core.result import Answer, Failure
 from millpond_core.settings import Settings
 from millpond_core.stage import Forward, Job, Outcome, Retry, Settle, Stage
@@ -73,6 +76,7 @@ class Bench:
 
     clock: ManualClock = field(default_factory=lambda: ManualClock(NOW))
     spans: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
+    control: Control = field(default_factory=Control)
     written: list[Outgoing] = field(default_factory=list)
     urgent: list[bool] = field(default_factory=list)
     assignment: Assignment = field(
@@ -90,7 +94,13 @@ class Bench:
             return workers[0]
 
         self.stage = Stage(
-            "batcher", self.finish, make, models=Settings().models, clock=self.clock, tracing=self.tracing
+            "batcher",
+            self.finish,
+            make,
+            models=Settings().models,
+            clock=self.clock,
+            tracing=self.tracing,
+            control=self.control,
         )
         (self.worker,) = workers
 
@@ -171,6 +181,62 @@ def test_past_its_deadline_a_job_expires_and_a_later_answer_is_dropped() -> None
     assert bench.worker.abandoned == bench.worker.started
     assert not bench.settle(answer())
     assert len(bench.written) == 1
+
+
+def cancel(bench: Bench, id: str) -> None:
+    value = b'{"cancel": {"tenant": "acme", "id": "%s"}}' % id.encode()
+    bench.control.hear([Record(Partition(topics.CONTROL, 0), 0, 0, None, value, ())])
+
+
+def test_a_cancelled_job_ends_and_a_later_answer_is_dropped() -> None:
+    bench = Bench()
+    bench.take(protobuf())
+    cancel(bench, "another")
+    bench.stage.tick()
+    assert bench.written == []
+    cancel(bench, "one")
+    bench.stage.tick()
+    assert bench.result().status == result_pb2.STATUS_CANCELLED
+    assert bench.result().error.code == Code.CANCELLED
+    assert bench.worker.abandoned == bench.worker.started
+    assert not bench.settle(answer())
+    assert len(bench.written) == 1
+
+
+def test_a_request_that_was_cancelled_before_it_came_is_not_started() -> None:
+    bench = Bench()
+    cancel(bench, "one")
+    bench.stage.tick()
+    bench.take(protobuf())
+    assert bench.worker.started == []
+    assert bench.result().status == result_pb2.STATUS_CANCELLED
+
+
+def test_one_that_was_answered_stays_answered() -> None:
+    bench = Bench()
+    bench.take(protobuf())
+    bench.settle(answer())
+    cancel(bench, "one")
+    bench.stage.tick()
+    assert bench.result().status == result_pb2.STATUS_OK
+
+
+def test_what_waits_unread_is_wanted_once_it_is_overdue_or_cancelled() -> None:
+    bench = Bench()
+    unread = Unread()
+    rows: list[tuple[int, ...]] = []
+    for offset, id in enumerate(("early", "late", "cancelled")):
+        envelope = routed()
+        envelope.request.id = id
+        envelope.decision.deadline.FromSeconds(int(NOW) + (10 if id == "early" else 60))
+        sent = routed_record(topics.BATCH_STANDARD, envelope, bench.tracing.send(topics.BATCH_STANDARD, None))
+        rows.append(described(Record(bench.assignment.partition, offset, 0, sent.key, sent.value, sent.headers)))
+    unread.append(np.array(rows, ROW))
+    assert bench.stage.ahead(unread) == []
+    bench.clock.advance(11)
+    assert bench.stage.ahead(unread) == [0]
+    cancel(bench, "cancelled")
+    assert bench.stage.ahead(unread) == [0, 2]
 
 
 def test_a_job_that_comes_too_late_is_not_started() -> None:

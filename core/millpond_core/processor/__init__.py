@@ -4,7 +4,7 @@ Three rules hold one result per request together: only stages behind the claim w
 offsets; no transaction across I/O. ARCHITECTURE.md has the argument.
 """
 
-from millpond_core.processor.broker import Aborted, Assigned, Broker, Fenced, Polled, Position
+from millpond_core.processor.broker import Aborted, Assigned, Broker, Fenced, Polled, Position, Reader, Unreachable
 from millpond_core.processor.claims import Claims, Verdict
 from millpond_core.processor.offset_map import OffsetMap
 from millpond_core.processor.processor import (
@@ -17,10 +17,12 @@ from millpond_core.processor.processor import (
     Taken,
 )
 from millpond_core.processor.record import Headers, Outgoing, Partition, Record, header, with_header
+from millpond_core.processor.unread import NEVER, Unread, mark_of
 
 __all__ = [
     "ATTEMPT_HEADER",
     "BODY_HEADER",
+    "NEVER",
     "Aborted",
     "Assigned",
     "Broker",
@@ -35,10 +37,14 @@ __all__ = [
     "Position",
     "Processor",
     "ProcessorSettings",
+    "Reader",
     "Record",
     "Strategy",
     "Taken",
+    "Unreachable",
+    "Unread",
     "Verdict",
     "header",
+    "mark_of",
     "with_header",
 ]

@@ -17,6 +17,10 @@ class Aborted(Exception):
     """The transaction was given up and nothing of it will be seen. It may be tried again after the next poll."""
 
 
+class Unreachable(Exception):
+    """Kafka does not answer just now. Nothing was done; it may be tried again."""
+
+
 class Fenced(Exception):
     """Another process has this replica's place, or the producer is beyond repair: the process must end."""
 
@@ -47,6 +51,26 @@ class Polled:
     records: Sequence[Record]
 
 
+class Reader(Protocol):
+    """Reads committed records beside the group. All its methods are called from one thread, which may be any."""
+
+    def follow(self, partition: Partition, start: int) -> None:
+        """Let `poll` give this partition from here on, besides those that it gives already."""
+        ...
+
+    def leave(self, partition: Partition) -> None: ...
+
+    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+        """Wait up to timeout_s seconds for records of what is followed; of one partition in ascending order."""
+        ...
+
+    def fetch(self, partition: Partition, offsets: Sequence[int]) -> Sequence[Record]:
+        """The records at these ascending offsets. Those that are not there, or do not come in time, are left out."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Broker(Protocol):
     def poll(self, max_records: int, timeout_s: float) -> Polled:
         """Wait up to timeout_s seconds for something to happen. Raises Fenced."""
@@ -71,8 +95,12 @@ class Broker(Protocol):
 
         Gives (records, the next offset), and gives the end even where no record is left. What was committed before
         the call is read, also where a transaction that lies beside it is still open: then this waits for its end.
-        A start beyond the end begins anew: the partition was made again since.
+        A start beyond the end begins anew: the partition was made again since. Raises Unreachable.
         """
+        ...
+
+    def reader(self) -> Reader:
+        """A reader of its own connections, for another thread."""
         ...
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    OFFSET_END,
     Consumer,
     IsolationLevel,
     KafkaError,
@@ -18,7 +17,8 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
 
-from millpond_core.processor.broker import Aborted, Fenced, Polled, Position
+from millpond_core.processor.broker import Aborted, Fenced, Polled, Position, Unreachable
+from millpond_core.processor.confluent_reader import ConfluentReader, Setting, committed_consumer, record_of
 from millpond_core.processor.record import Outgoing, Partition, Record
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class ConfluentBroker:
 
         Ends what a dead process left open under this number. Raises KafkaException when Kafka cannot be reached.
         """
-        self._client: dict[str, str | int | float | bool] = {**client}
+        self._client: dict[str, Setting] = {**client}
         self._group = group
         self._revoked: list[Partition] = []
         self._assigned: list[Position] = []
@@ -108,9 +108,7 @@ class ConfluentBroker:
             messages += self._consumer.consume(max_records - 1, 0)
         # A partition that was lost, and perhaps won again, after its record was fetched: the record comes again.
         stale = set(self._revoked[changes:])
-        records = [
-            record for message in messages if (record := self._record(message)) and record.partition not in stale
-        ]
+        records = [record for message in messages if (record := record_of(message)) and record.partition not in stale]
         polled = Polled(self._revoked, self._assigned, records)
         self._revoked, self._assigned = [], []
         return polled
@@ -126,7 +124,7 @@ class ConfluentBroker:
 
         def note(error: KafkaError | None, message: Message) -> None:
             if error is None:
-                written[Partition(str(message.topic()), _number(message))] = int(message.offset() or 0)
+                written[Partition(str(message.topic()), int(message.partition() or 0))] = int(message.offset() or 0)
 
         # Taken before it is known that this process is still a member: a member that was cast out since has the old
         # generation in it, which the broker refuses. One cast out before has no member id, and would be waved through.
@@ -151,7 +149,7 @@ class ConfluentBroker:
         following = -1
         while following < end:
             messages = reader.consume(READ_RECORDS, READ_WAIT_S)
-            records = [record for message in messages if (record := self._record(message))]
+            records = [record for message in messages if (record := record_of(message))]
             if records:
                 following = records[-1].offset + 1
             for message in messages:
@@ -162,6 +160,9 @@ class ConfluentBroker:
             if messages:
                 yield records, following
         reader.unassign()
+
+    def reader(self) -> ConfluentReader:
+        return ConfluentReader(self._client, f"{self._group}-scout")
 
     def close(self) -> None:
         # The client hangs for ever when it is closed while an assignment waits to be told: none comes after this.
@@ -178,19 +179,8 @@ class ConfluentBroker:
     def _open_reader(self) -> Consumer:
         """The consumer that `read` assigns by hand; one for all reads, since a new one takes a second."""
         if self._reader is None:
-            self._reader = Consumer(
-                {
-                    **self._client,
-                    "group.id": f"{self._group}-reader",
-                    "enable.auto.commit": False,
-                    "auto.offset.reset": "earliest",
-                    "isolation.level": "read_committed",
-                    "enable.partition.eof": True,
-                    # The end is what is looked for: by default the broker keeps it back for half a second.
-                    "fetch.wait.max.ms": 10,
-                },
-                logger=logger,
-            )
+            # The end is what is looked for: by default the broker keeps it back for half a second.
+            self._reader = committed_consumer(self._client, f"{self._group}-reader", {"fetch.wait.max.ms": 10})
         return self._reader
 
     def _produce(self, each: Outgoing, note: Callable[[KafkaError | None, Message], None]) -> None:
@@ -234,14 +224,17 @@ class ConfluentBroker:
         raise Fenced(error.str()) from failure
 
     def _end_of(self, partition: Partition) -> int:
-        """The end of everything written, open transactions included. Raises KafkaException."""
+        """The end of everything written, open transactions included. Raises Unreachable."""
         place = TopicPartition(*partition)
         latest = OffsetSpec.latest()
         assert latest is not None  # its type says that it may be; it is not
-        found = self._admin.list_offsets(
-            {place: latest}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=CALL_S
-        )
-        return found[place].result(CALL_S).offset
+        try:
+            found = self._admin.list_offsets(
+                {place: latest}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=CALL_S
+            )
+            return found[place].result(CALL_S).offset
+        except (KafkaException, TimeoutError) as failure:
+            raise Unreachable(str(failure)) from failure
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not partitions:
@@ -262,30 +255,3 @@ class ConfluentBroker:
         # One that came and went between two polls was never told of.
         self._assigned = [each for each in self._assigned if each.partition not in gone]
         # The client unassigns them itself when this returns.
-
-    def _record(self, message: Message) -> Record | None:
-        """Raises Fenced for an error that does not pass by itself."""
-        error = message.error()
-        if error is None:
-            return Record(
-                Partition(str(message.topic()), _number(message)),
-                int(message.offset() or 0),
-                message.timestamp()[1],
-                _bytes(message.key()),
-                _bytes(message.value()),
-                tuple((name, _bytes(value) or b"") for name, value in message.headers() or ()),
-            )
-        if error.fatal():
-            raise Fenced(error.str())
-        if error.code() != KafkaError._PARTITION_EOF:  # pyright: ignore[reportPrivateUsage]
-            logger.warning("kafka: %s", error.str())
-        return None
-
-
-def _number(message: Message) -> int:
-    number = message.partition()
-    return OFFSET_END if number is None else number
-
-
-def _bytes(value: str | bytes | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value

@@ -157,6 +157,38 @@ class MemoryBroker:
         every = self._cluster.fetch(partition, 0, 1 << 31)
         yield (every if start > len(every) else every[start:]), len(every)
 
+    def reader(self) -> MemoryReader:
+        return MemoryReader(self._cluster)
+
     def close(self) -> None:
         self.held.clear()
         self._cluster.expel(self)
+
+
+class MemoryReader:
+    """Implements `Reader`."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self._cluster = cluster
+        self._followed: dict[Partition, int] = {}
+        """Partition → the offset that is read next."""
+
+    def follow(self, partition: Partition, start: int) -> None:
+        self._followed[partition] = start
+
+    def leave(self, partition: Partition) -> None:
+        del self._followed[partition]
+
+    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:  # noqa: ARG002
+        records: list[Record] = []
+        for partition, offset in self._followed.items():
+            found = self._cluster.fetch(partition, offset, max_records - len(records))
+            self._followed[partition] += len(found)
+            records += found
+        return records
+
+    def fetch(self, partition: Partition, offsets: Sequence[int]) -> Sequence[Record]:
+        return [record for offset in offsets for record in self._cluster.fetch(partition, offset, 1)]
+
+    def close(self) -> None:
+        self._followed.clear()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
 
 METADATA_CHARACTERS = 4095
 """What the broker takes; one more is refused (`offset.metadata.max.bytes`)."""
@@ -14,8 +16,14 @@ TRACKED = 20_000
 _RUNS = re.compile(r"(?:[0-9]+\+[0-9]+(?:,[0-9]+\+[0-9]+)*)?")
 
 
+@dataclass(slots=True)
+class _Ahead:
+    following: int
+    finished: bool = False
+
+
 class OffsetMap:
-    """Records are taken in the order of their offsets and finished in any order.
+    """Records are taken in the order of their offsets, but for some ahead of their turn, and finished in any order.
 
     The group's position is the first record that is not finished. What is finished beyond it is written into the
     commit's metadata as runs: "2+3,1+4" says that after 2 offsets come 3 finished ones, then after 1 come 4. Offsets
@@ -27,34 +35,58 @@ class OffsetMap:
         self._next = offset
         self._taken: dict[int, bool] = {}
         """Offset → whether it is finished, in ascending order; the first one is not finished."""
+        self._ahead: dict[int, _Ahead] = {}
+        """What was taken ahead of its turn, by offset; none is below `_next`."""
         self._unfinished = 0
+        """Of `_taken`."""
         self._restored = _decode(offset, metadata)
         """Runs [first, end) finished before this map was made, that were not read again yet."""
+        self._written = len(metadata)
+        """Characters of the last position."""
 
     def take(self, offset: int) -> bool:
-        """Note that the record was read. False where it is finished already. Raises ValueError out of order."""
+        """Note that the record was read in its turn. False where it is finished, or in hand, already.
+
+        Raises ValueError out of order.
+        """
         if offset < self._next:
             raise ValueError(f"offset {offset} came after {self._next - 1}")
         self._next = offset + 1
         while self._restored and self._restored[0][1] <= offset:
             self._restored.pop(0)
-        finished = bool(self._restored) and self._restored[0][0] <= offset
+        ahead = self._ahead.pop(offset, None)
+        finished = ahead.finished if ahead else bool(self._restored) and self._restored[0][0] <= offset
         if finished and not self._taken:
             return False
         self._taken[offset] = finished
         self._unfinished += not finished
-        return not finished
+        return not finished and ahead is None
+
+    def take_ahead(self, offset: int, following: int) -> bool:
+        """Note that a record was read before its turn. False where it is finished, or in hand, already.
+
+        following: the offset of the record after it, as far as is known; at least offset + 1.
+        """
+        if offset < self._next or offset in self._ahead or any(a <= offset < b for a, b in self._restored):
+            return False
+        self._ahead[offset] = _Ahead(following)
+        return True
 
     def position(self, finished: Collection[int] = ()) -> tuple[int, str]:
         """(offset, metadata) to commit once these are finished too. Does not note that they are."""
         first = next((offset for offset, done in self._taken.items() if not (done or offset in finished)), self._next)
-        return first, _encode(first, self._runs(first, finished))
+        metadata = _encode(first, self._runs(first, finished))
+        self._written = len(metadata)
+        return first, metadata
 
     def finish(self, finished: Collection[int]) -> None:
         """Note that these are finished. Raises KeyError for one that was not taken."""
         for offset in finished:
-            self._unfinished -= not self._taken[offset]
-            self._taken[offset] = True
+            if ahead := self._ahead.get(offset):
+                ahead.finished = True
+            else:
+                self._unfinished -= not self._taken[offset]
+                self._taken[offset] = True
         done: list[int] = []
         for offset, is_done in self._taken.items():
             if not is_done:
@@ -66,21 +98,30 @@ class OffsetMap:
     @property
     def unfinished(self) -> int:
         """Records taken and not finished."""
-        return self._unfinished
+        return self._unfinished + sum(not ahead.finished for ahead in self._ahead.values())
 
     @property
-    def oldest(self) -> int | None:
-        """The record that holds the position back."""
-        return next(iter(self._taken), None)
+    def following(self) -> int:
+        """The offset that is read next."""
+        return self._next
+
+    def oldest(self, count: int = 1) -> list[int]:
+        """The first unfinished records of those taken in their turn: what holds the position back."""
+        return list(islice((offset for offset, done in self._taken.items() if not done), count))
 
     @property
     def blocked(self) -> bool:
         """Whether something beyond the oldest record is finished."""
-        return len(self._taken) > self._unfinished or bool(self._restored)
+        return (
+            len(self._taken) > self._unfinished
+            or bool(self._restored)
+            or any(ahead.finished for ahead in self._ahead.values())
+        )
 
+    @property
     def fullness(self) -> float:
-        """How much of what a map may hold it does hold; at 1 the next commit may fail."""
-        return max(len(self.position()[1]) / METADATA_CHARACTERS, len(self._taken) / TRACKED)
+        """How much of what a map may hold the last position did hold; at 1 the next commit may fail."""
+        return max(self._written / METADATA_CHARACTERS, (len(self._taken) + len(self._ahead)) / TRACKED)
 
     def _runs(self, first: int, finished: Collection[int]) -> list[tuple[int, int]]:
         runs: list[tuple[int, int]] = []
@@ -95,7 +136,9 @@ class OffsetMap:
                 start = None
         if start is not None:
             runs.append((start, self._next))
-        for restored, end in self._restored:
+        done_ahead = [(offset, each) for offset, each in self._ahead.items() if each.finished or offset in finished]
+        beyond = [*self._restored, *((offset, each.following) for offset, each in done_ahead)]
+        for restored, end in sorted(beyond):
             begin = max(restored, self._next, first)
             if runs and begin <= runs[-1][1]:
                 runs[-1] = (runs[-1][0], max(end, runs[-1][1]))

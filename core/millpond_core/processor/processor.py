@@ -12,10 +12,12 @@ from typing import Protocol, TypeVar, TypeVarTuple
 
 from millpond_core import metrics
 from millpond_core.clock import Clock
-from millpond_core.processor.broker import Aborted, Broker, Fenced, Position
+from millpond_core.processor.broker import Aborted, Broker, Fenced, Position, Unreachable
 from millpond_core.processor.claims import Claims, Verdict
 from millpond_core.processor.offset_map import OffsetMap
 from millpond_core.processor.record import Outgoing, Partition, Record, header, with_header
+from millpond_core.processor.scout import LOOK_S, Describe, Scout
+from millpond_core.processor.unread import Unread
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +44,24 @@ RETRY_LAST_S = 1.0
 """Seconds before an aborted transaction is tried again: doubled each time from the first to the last."""
 
 MOVE_FULLNESS = 0.75
-"""An offset map that is fuller than this gets its oldest record moved out of the way."""
+"""An offset map that is fuller than this gets its oldest records moved out of the way."""
+
+MOVED_AT_ONCE = 100
+"""Records that are moved for the map's sake in one turn: each run that the position passes makes room."""
+
+SCOUT_AFTER_S = 1.0
+"""Seconds that a partition's records must have waited unread before they are read ahead: a short wait needs none."""
+
+TAKEN_AHEAD = 200
+"""Records that are taken ahead of their turn at once."""
 
 
 @dataclass(frozen=True)
 class ProcessorSettings:
     """max_in_flight: records of one partition taken and not finished, beyond which it is paused.
 
-    transaction_records: records finished in one transaction. move_after_s: seconds that one record may hold back the
+    transaction_records: records finished in one transaction. scout_records: unread records of which a row is kept (45
+    bytes). move_after_s: seconds that one record may hold back the
     position of others that are finished. drain_s: seconds that `stop` waits for what is in flight.
     commit_s: seconds after which a transaction's end is not waited for any more, and the process must end: after a
     broker's restart librdkafka's send_offsets_to_transaction was seen to wait for ever, whatever its timeout says.
@@ -58,6 +70,7 @@ class ProcessorSettings:
     max_poll_records: int = 500
     max_in_flight: int = 500
     transaction_records: int = 500
+    scout_records: int = 1_000_000
     move_after_s: float = 60.0
     drain_s: float = 20.0
     commit_s: float = 30.0
@@ -71,6 +84,10 @@ class Assignment:
     offsets: OffsetMap
     taken: dict[int, Taken] = field(default_factory=dict)
     paused: bool = False
+    waiting_since: float | None = None
+    """When its records began to wait unread."""
+    paused_at: float = 0.0
+    """When it was last seen paused."""
     live: bool = True
 
 
@@ -119,6 +136,10 @@ class Strategy(Protocol):
         """The partition is gone: these outcomes are not wanted any more."""
         ...
 
+    def ahead(self, unread: Unread) -> Sequence[int]:
+        """Offsets of unread records that are to be taken before their turn, in ascending order."""
+        ...
+
     async def drain(self) -> None:
         """Bring to an end, or to a point where it can be left, what is in flight; new records will not come."""
         ...
@@ -128,6 +149,14 @@ class Strategy(Protocol):
 class _Completion:
     taken: Taken
     outgoing: Sequence[Outgoing]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """Records read ahead of their turn, each with the offset of the one after it."""
+
+    assignment: Assignment
+    records: Sequence[tuple[Record, int]]
 
 
 class Processor:
@@ -143,10 +172,12 @@ class Processor:
         stage: str,
         claims: Claims | None = None,
         conflict: Callable[[Record], Outgoing] | None = None,
+        describe: Describe | None = None,
     ) -> None:
         """stage: the service's name, for metrics.
 
         claims: where this stage is the first behind the producers. conflict: makes the dead letter of an id_conflict.
+        describe: what is to be known of a record before its turn; without it nothing is read ahead.
         """
         self._broker = broker
         self._settings = settings
@@ -159,6 +190,8 @@ class Processor:
         self._bulk: list[_Completion] = []
         self._stopping = asyncio.Event()
         self._kafka = ThreadPoolExecutor(1, "kafka")
+        self._scout = Scout(broker.reader(), describe, settings.scout_records) if describe else None
+        self._fetched: list[_Fetched] = []
         self._quiet = 0
         self._retries = 0
         self._retry_at = 0.0
@@ -180,14 +213,20 @@ class Processor:
     async def run(self) -> None:
         """Work until `stop`. Raises Fenced, and whatever the strategy raises: then the process must end."""
         drain: asyncio.Task[None] | None = None
+        looking = asyncio.create_task(self._look_ahead(self._scout)) if self._scout else None
         try:
             while not (drain and self._drained(drain)):
                 if self._stopping.is_set() and drain is None:
                     drain = asyncio.create_task(asyncio.wait_for(self._strategy.drain(), self._settings.drain_s))
                 await self._step(taking=drain is None)
+                if looking and looking.done():
+                    looking.result()
         finally:
-            if drain:
-                drain.cancel()
+            for task in (drain, looking):
+                if task:
+                    task.cancel()
+            if self._scout:
+                await self._scout.close()
             if not self._hangs:
                 await self._call(self._close)
             self._kafka.shutdown(wait=not self._hangs)
@@ -208,6 +247,7 @@ class Processor:
             await self._assign(position)
         if taking:
             self._take(polled.records)
+            self._take_ahead()
         self._strategy.tick()
         self._move_blocking()
         progress = await self._commit()
@@ -229,6 +269,8 @@ class Processor:
             if assignment is None:
                 continue
             assignment.live = False
+            if self._scout:
+                self._scout.leave(partition)
             if self._claims:
                 self._claims.release(partition.number)
             self._strategy.drop([taken for taken in assignment.taken.values() if not taken.finished])
@@ -236,28 +278,91 @@ class Processor:
 
     async def _assign(self, position: Position) -> None:
         if self._claims:
-            now_ms = int(self._clock.now() * 1000)
-            await self._call(self._claims.restore, self._broker, position.partition.number, now_ms)
+            await self._restore(self._claims, position.partition.number)
         offsets = OffsetMap(position.offset, position.metadata)
         self._assignments[position.partition] = Assignment(position.partition, offsets)
         logger.info("have %s-%d from offset %d", *position.partition, position.offset)
 
+    async def _restore(self, claims: Claims, number: int) -> None:
+        while True:
+            try:
+                await self._call(claims.restore, self._broker, number, int(self._clock.now() * 1000))
+            except Unreachable as failure:
+                logger.warning("waiting for the claims of partition %d: Kafka does not answer: %s", number, failure)
+                await asyncio.sleep(RETRY_LAST_S)
+            else:
+                return
+
     # Records
 
     def _take(self, records: Sequence[Record]) -> None:
-        fresh: list[Taken] = []
+        taken: list[Taken] = []
         now = self._clock.now()
         for record in records:
             assignment = self._assignments.get(record.partition)
-            if assignment is None or not assignment.offsets.take(record.offset):
-                continue
-            taken = Taken(record, assignment, now)
-            assignment.taken[record.offset] = taken
-            metrics.RECORDS_TAKEN.labels(record.partition.topic, self._stage).inc()
-            if self._claims is None or self._is_new(self._claims, taken):
-                fresh.append(taken)
+            if assignment is not None and assignment.offsets.take(record.offset):
+                taken.append(Taken(record, assignment, now))
+        self._submit(taken)
+
+    def _take_ahead(self) -> None:
+        """Take what was read before its turn, where it is not too late."""
+        taken: list[Taken] = []
+        now = self._clock.now()
+        for fetched in self._fetched:
+            assignment = fetched.assignment
+            for record, following in fetched.records:
+                if assignment.live and assignment.offsets.take_ahead(record.offset, following):
+                    taken.append(Taken(record, assignment, now))
+        self._fetched = []
+        if taken:
+            metrics.RECORDS_TAKEN_AHEAD.labels(self._stage).inc(len(taken))
+            self._submit(taken)
+
+    def _submit(self, taken: Sequence[Taken]) -> None:
+        fresh: list[Taken] = []
+        for each in taken:
+            each.assignment.taken[each.record.offset] = each
+            metrics.RECORDS_TAKEN.labels(each.record.partition.topic, self._stage).inc()
+            if self._claims is None or self._is_new(self._claims, each):
+                fresh.append(each)
         if fresh:
             self._strategy.submit(fresh)
+
+    # What waits unread
+
+    async def _look_ahead(self, scout: Scout) -> None:
+        while True:
+            self._watch(scout)
+            if scout.idle:
+                await asyncio.sleep(LOOK_S)
+                continue
+            await scout.look()
+            for assignment in list(self._assignments.values()):
+                unread = scout.unread(assignment.partition)
+                # A map without room for another run waits until the oldest records have made some.
+                if unread is None or assignment.offsets.fullness >= MOVE_FULLNESS:
+                    continue
+                unread.drop_before(assignment.offsets.following)
+                if wanted := self._strategy.ahead(unread)[:TAKEN_AHEAD]:
+                    records = await scout.fetch(assignment.partition, wanted)
+                    found = [(record, unread.following(record.offset)) for record in records]
+                    for record in records:
+                        unread.forget(record.offset)
+                    self._fetched.append(_Fetched(assignment, found))
+
+    def _watch(self, scout: Scout) -> None:
+        """Let the scout read where records have waited for a while, and only there."""
+        now = self._clock.now()
+        for assignment in self._assignments.values():
+            if assignment.paused:
+                assignment.paused_at = now
+                assignment.waiting_since = assignment.waiting_since or now
+            elif now - assignment.paused_at > SCOUT_AFTER_S:
+                assignment.waiting_since = None
+                scout.leave(assignment.partition)
+            if assignment.waiting_since is not None and now - assignment.waiting_since > SCOUT_AFTER_S:
+                scout.watch(assignment.partition, assignment.offsets.following)
+        metrics.UNREAD.labels(self._stage).set(scout.rows)
 
     def _is_new(self, claims: Claims, taken: Taken) -> bool:
         """Claim the record's request. A copy is finished here."""
@@ -289,19 +394,19 @@ class Processor:
         return True
 
     def _move_blocking(self) -> None:
-        """Send a record that holds back others to its topic's tail, in the transaction that finishes it here."""
+        """Send records that hold back others to their topic's tail, in the transaction that finishes them here."""
         latest = self._clock.now() - self._settings.move_after_s
         for assignment in self._assignments.values():
             if not assignment.offsets.blocked:
                 continue
-            oldest = assignment.taken.get(assignment.offsets.oldest or 0)
-            if oldest is None or oldest.finished:
-                continue
-            if oldest.taken_at > latest and assignment.offsets.fullness() < MOVE_FULLNESS:
-                continue
-            if self._strategy.release(oldest):
-                self._finish(oldest, [moved_to_tail(oldest.record)])
-                metrics.MOVED_TO_TAIL.labels(assignment.partition.topic, self._stage).inc()
+            full = assignment.offsets.fullness >= MOVE_FULLNESS
+            for offset in assignment.offsets.oldest(MOVED_AT_ONCE if full else 1):
+                oldest = assignment.taken[offset]
+                if oldest.finished or (oldest.taken_at > latest and not full):
+                    continue
+                if self._strategy.release(oldest):
+                    self._finish(oldest, [moved_to_tail(oldest.record)])
+                    metrics.MOVED_TO_TAIL.labels(assignment.partition.topic, self._stage).inc()
 
     # Transactions
 

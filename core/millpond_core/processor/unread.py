@@ -1,0 +1,91 @@
+"""What waits in one partition and was not taken yet: a few bytes for each record, by the order of its offset. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+NEVER = np.iinfo(np.int64).max
+"""The deadline of a record that names none."""
+
+ROW = np.dtype(
+    [
+        ("offset", np.int64),
+        ("deadline_ms", np.int64),
+        ("key", np.uint64),
+        ("tenant", np.uint64),
+        ("model", np.uint64),
+        ("tokens", np.uint32),
+        ("tier", np.uint8),
+    ]
+)
+"""One record: 45 bytes. key, tenant and model are marks (`mark_of`); deadline_ms is since 1970; tokens are those of
+prompt and answer; tier is the number of `millpond.v1.Tier`, 0 for none."""
+
+_FIRST_ROWS = 1024
+
+
+def mark_of(text: bytes) -> int:
+    """64 bits that stand for a key, a tenant or a model inside this process; another process has others."""
+    # Python's hash is keyed anew in each process, so that nobody can choose texts that share one.
+    return hash(text) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+class Unread:
+    """Rows of one partition. Records that the marks confuse are told apart when they are read."""
+
+    def __init__(self) -> None:
+        self._rows = np.empty(_FIRST_ROWS, ROW)
+        self._start = 0
+        self._end = 0
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    @property
+    def rows(self) -> NDArray[np.void]:
+        """By offset. A view: it holds until the next change."""
+        return self._rows[self._start : self._end]
+
+    def append(self, rows: NDArray[np.void]) -> None:
+        """Add what was read on; of offsets that are there already, nothing."""
+        if len(self) and len(rows):
+            rows = rows[rows["offset"] > self._rows["offset"][self._end - 1]]
+        if self._end + len(rows) > len(self._rows):
+            kept = self.rows
+            grown = np.empty(max(2 * (len(kept) + len(rows)), _FIRST_ROWS), ROW)
+            grown[: len(kept)] = kept
+            self._rows, self._start, self._end = grown, 0, len(kept)
+        self._rows[self._end : self._end + len(rows)] = rows
+        self._end += len(rows)
+
+    def drop_before(self, offset: int) -> None:
+        """Those were taken in their turn."""
+        self._start += int(np.searchsorted(self.rows["offset"], offset))
+
+    def overdue(self, now_ms: int) -> list[int]:
+        """Offsets of those whose deadline has passed, in ascending order."""
+        rows = self.rows
+        return rows["offset"][rows["deadline_ms"] <= now_ms].tolist()
+
+    def having(self, keys: Collection[bytes]) -> list[int]:
+        """Offsets of those that may have one of these keys, in ascending order."""
+        rows = self.rows
+        marks = np.fromiter((mark_of(key) for key in keys), np.uint64, len(keys))
+        return rows["offset"][np.isin(rows["key"], marks)].tolist()
+
+    def following(self, offset: int) -> int:
+        """The offset of the next record after this one, as far as is known."""
+        rows = self.rows
+        place = int(np.searchsorted(rows["offset"], offset, side="right"))
+        return int(rows["offset"][place]) if place < len(rows) else offset + 1
+
+    def forget(self, offset: int) -> None:
+        """It was taken, or is no record any more: it is not to be found again."""
+        rows = self.rows
+        place = int(np.searchsorted(rows["offset"], offset))
+        if place < len(rows) and rows["offset"][place] == offset:
+            rows["deadline_ms"][place] = NEVER
+            rows["key"][place] = 0

@@ -1,0 +1,65 @@
+"""What is heard on ai.control, in whichever format, and what says nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from millpond.v1 import control_pb2
+from millpond_core.codec import CONTENT_TYPE
+from millpond_core.control import REMEMBERED, Control
+from millpond_core.identity import key_of
+from millpond_core.processor import Headers, Partition, Record
+
+PROTOBUF: Headers = ((CONTENT_TYPE, b"application/protobuf"),)
+
+
+def record(value: bytes | None, headers: Headers = ()) -> Record:
+    return Record(Partition("ai.control", 0), 0, 0, None, value, headers)
+
+
+def cancelling(id: str) -> Record:
+    return record(control_pb2.Control(cancel=control_pb2.Cancel(id=id)).SerializeToString(), PROTOBUF)
+
+
+def test_json_and_protobuf_say_the_same() -> None:
+    control = Control()
+    whole = control_pb2.Control(cancel=control_pb2.Cancel(tenant="acme", id="b", replay=2))
+    control.hear([record(b'{"cancel": {"id": "a"}}'), record(whole.SerializeToString(), PROTOBUF)])
+    assert list(control.cancelled) == [key_of("default", "a"), key_of("acme", "b", 2)]
+
+
+def test_news_are_told_once() -> None:
+    control = Control()
+    control.hear([cancelling("a")])
+    assert control.news() == [key_of("default", "a")]
+    assert control.news() == []
+    assert key_of("default", "a") in control.cancelled
+
+
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        (None, ()),
+        (b"", ()),
+        (b"\xff", ()),
+        (b"[]", ()),
+        (b"{}", ()),
+        (b'{"cancel": {}}', ()),
+        (b'{"cancel": {"id": "a", "why": "b"}}', ()),
+        (b'{"cancel": {"id": "a", "tenant": "a/b"}}', ()),
+        (b'{"cancel": {"id": "' + b"a" * 5000 + b'"}}', ()),
+        (b"\xff", PROTOBUF),
+        (b'{"cancel": {"id": "a"}}', ((CONTENT_TYPE, b"text/plain"),)),
+    ],
+)
+def test_what_says_nothing_does_nothing(value: bytes | None, headers: Headers) -> None:
+    control = Control()
+    control.hear([record(value, headers), cancelling("b")])
+    assert list(control.cancelled) == [key_of("default", "b")]
+
+
+def test_what_is_remembered_is_bounded_and_the_oldest_goes_first() -> None:
+    control = Control()
+    control.hear([cancelling(str(number)) for number in range(REMEMBERED + 1)])
+    assert len(control.cancelled) == REMEMBERED
+    assert key_of("default", "0") not in control.cancelled
