@@ -55,6 +55,13 @@ Seconds = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+def _addresses(value: str) -> str:
+    """One or several, separated by commas. Raises ValueError."""
+    if not all(re.fullmatch(r"\S+:\d{1,5}", each.strip()) for each in value.split(",")):
+        raise ValueError("must be host:port")
+    return value
+
+
 def _text(value: object) -> object:
     """As librdkafka wants it: YAML's `5` and `true` as "5" and "true"."""
     if isinstance(value, bool):
@@ -128,7 +135,25 @@ class ModelSettings(Section):
     context_tokens: int = Field(gt=0, description="Tokens of prompt and answer together.")
     price: PricesSettings = Field(description="What its tokens cost: `synchronous` and `batch`.")
     max_rows: int = Field(default=64, gt=0, description="Rows that it answers at the same time.")
+    max_batch_tokens: int = Field(
+        default=80_000,
+        gt=0,
+        description="`triton`: tokens of these rows together, prompts and longest answers: what its cache holds.",
+    )
+    pads: bool = Field(
+        default=False,
+        description="`triton`: whether it pads the rows of a batch to the longest; then only rows of one length share "
+        "one.",
+    )
+    triton: str | None = Field(
+        default=None,
+        description="`triton`: where it is served, `host:port`; several replicas separated by commas. Default: "
+        "`triton` above.",
+    )
     triton_model: str = Field(default="generator", description="`triton`: the model's name in Triton.")
+    adapter: str | None = Field(
+        default=None, description="`triton`: the LoRA adapter, by the name that the vLLM backend knows it by."
+    )
     chat_template: str = Field(
         default=CHATML,
         description="`triton`: how messages become one prompt, a jinja2 template as Hugging Face has it.",
@@ -138,6 +163,11 @@ class ModelSettings(Section):
         default="MILLPOND_PROVIDER_API_KEY", description="`openai`: the environment variable that holds the key."
     )
     provider_model: str | None = Field(default=None, description="`openai`: the model's name there. Default: `name`.")
+
+    @field_validator("triton")
+    @classmethod
+    def _triton_is_addresses(cls, value: str | None) -> str | None:
+        return value if value is None else _addresses(value)
 
     @field_validator("name")
     @classmethod
@@ -226,10 +256,8 @@ class Settings(BaseSettings):
 
     @field_validator("kafka_bootstrap", "triton")
     @classmethod
-    def _addresses(cls, value: str) -> str:
-        if not all(re.fullmatch(r"\S+:\d{1,5}", each.strip()) for each in value.split(",")):
-            raise ValueError("must be host:port")
-        return value
+    def _are_addresses(cls, value: str) -> str:
+        return _addresses(value)
 
     @field_validator("models")
     @classmethod

@@ -26,14 +26,21 @@ DIED = "Stub process 'generator_0_0' is not healthy."
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """The last line of a row's prompt is a word of `ANSWERS`, "hang", "nothing" or an error's text.
 
+    "hang or ok" hangs on the server that is asked first, and is answered by any other.
+
     state: of the model: "ready", "dead", "unloaded" or "loading". revives: whether a load brings it back.
+    hangs: whether every row hangs, until the model dies.
     """
 
     state: str = "ready"
     revives: bool = True
+    hangs: bool = False
     address: str = ""
     control: list[str] = field(default_factory=list[str])
     """Loads and unloads that were asked for."""
+    asked: list[str] = field(default_factory=list[str])
+    """The words of the rows that came."""
+    died: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
     """Rows that hang and were not cancelled."""
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -41,6 +48,11 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def until(self, met: Callable[[], bool]) -> None:
         async with self.changed:
             await asyncio.wait_for(self.changed.wait_for(met), 60)
+
+    def die(self) -> None:
+        """End the model's process, and every row that hangs with it."""
+        self.state = "dead"
+        self.died.set()
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
         return messages.ModelReadyResponse(ready=self.state in ("ready", "dead"))
@@ -67,8 +79,11 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
                 yield messages.ModelStreamInferResponse(error_message=DIED)
                 continue
             word = prompt.rstrip("\n").rpartition("\n")[2]
-            if word == "hang":
+            if word:
+                self.asked.append(word)
+            if word == "hang" or (word and self.hangs):
                 await self._hang()
+                yield messages.ModelStreamInferResponse(error_message=DIED)
             elif word in ANSWERS:
                 yield messages.ModelStreamInferResponse(infer_response=ANSWERS[word])
             elif word != "nothing":
@@ -77,7 +92,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def _hang(self) -> None:
         await self._move(1)
         try:
-            await asyncio.Event().wait()
+            await self.died.wait()
         finally:
             await self._move(-1)
 
@@ -104,6 +119,13 @@ def answer(text: bytes, finish_reason: bytes = b"stop", *, counted: bool = True)
     return response
 
 
+def queued() -> Any:
+    """Its first token took a minute."""
+    response = answer(b"a mill")
+    response.parameters["first_token_ms"].int64_param = 60_000
+    return response
+
+
 def garbled() -> Any:
     """The text's own length is more than there is."""
     response = answer(b"a mill")
@@ -121,6 +143,7 @@ ANSWERS = {
     "uncounted": answer(b"a mill", counted=False),
     "unfinished": answer(b"a mill", b"None"),
     "garbled": garbled(),
+    "queued": queued(),
 }
 
 

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
+import pytest
 import pytest_asyncio
 from batcher_triton import Triton, serving
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
-from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME
+from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
 from millpond_batcher.engine import Engine
 from millpond_batcher.lane import Lane
-from millpond_batcher.settings import BatcherSection
+from millpond_batcher.limit import Limit
+from millpond_batcher.replica import Replica
+from millpond_batcher.revival import Revival
+from millpond_batcher.settings import BatcherSection, policy_of
 from millpond_core import topics
 from millpond_core.clock import SystemClock
 from millpond_core.errors import Code
 from millpond_core.processor import OffsetMap, Partition, Record, Taken
 from millpond_core.processor.processor import Assignment
 from millpond_core.result import Answer, Failure
-from millpond_core.settings import Settings
+from millpond_core.settings import ModelSettings, Settings
 from millpond_core.stage import Job, Outcome, Retry
 from millpond_core.telemetry import Tracing
 
@@ -32,37 +37,44 @@ PARTITION = Partition(topics.BATCH_REALTIME, 0)
 class Pond:
     """A lane on a Triton, with what became of its jobs."""
 
-    def __init__(self, triton: Triton, **settings: int) -> None:
-        model = Settings().model_of_role("small").model_copy(update={"chat_template": "{{ messages[0].content }}"})
+    def __init__(self, triton: Triton, *others: Triton, model: Mapping[str, Any] | None = None, **own: Any) -> None:
+        update = {"chat_template": "{{ messages[-1].content }}", **(model or {})}
+        small = Settings().model_of_role("small").model_copy(update=update)
+        settings = BatcherSection.model_validate({"retry_first_s": 0.01, **own})
         self.triton = triton
         self.outcomes: dict[Job, list[Outcome]] = {}
         self._settled = asyncio.Condition()
         self._offsets = itertools.count()
         self._assignment = Assignment(PARTITION, OffsetMap(0, ""))
         self.crash: BaseException | None = None
+        self.replicas = [replica(each, small, settings) for each in (triton, *others)]
         self.lane = Lane(
-            model,
-            Engine(triton.address, model.triton_model),
-            settings=BatcherSection.model_validate({"retry_first_s": 0.01, **settings}),
+            small,
+            self.replicas,
+            policy=policy_of(Settings(), settings, small),
+            settings=settings,
             settle=self._settle,
             clock=SystemClock(),
             tracing=Tracing(),
-            opened=lambda: None,
+            opened=self._changed,
             crashed=self._crashed,
         )
 
-    def job(self, prompt: str, tier: request_pb2.Tier = TIER_REALTIME) -> Job:
+    def job(self, prompt: str, tier: request_pb2.Tier = TIER_REALTIME, **asked: Any) -> Job:
+        """asked: fields of the request. Its id is a number of its own."""
+        number = next(self._offsets)
+        fields: dict[str, Any] = {"id": str(number), "tenant": "acme", **asked}
         routed = envelope_pb2.Routed(
-            request=request_pb2.Request(messages=[request_pb2.Message(role="user", content=prompt)]),
+            request=request_pb2.Request(**fields, messages=[request_pb2.Message(role="user", content=prompt)]),
             decision=result_pb2.Decision(tier=tier),
         )
         now = SystemClock().now()
-        record = Record(PARTITION, next(self._offsets), 0, b"acme/1", None, ())
+        record = Record(PARTITION, number, 0, b"acme/1", None, ())
         taken = Taken(record, self._assignment, now)
         return Job(taken, routed, Tracing().send(topics.BATCH_REALTIME, None), now + 3600)
 
-    def start(self, prompt: str, tier: request_pb2.Tier = TIER_REALTIME) -> Job:
-        job = self.job(prompt, tier)
+    def start(self, prompt: str, tier: request_pb2.Tier = TIER_REALTIME, **asked: Any) -> Job:
+        job = self.job(prompt, tier, **asked)
         self.lane.start([job])
         return job
 
@@ -72,10 +84,19 @@ class Pond:
         (outcome,) = self.outcomes[job]
         return outcome
 
+    async def until_answers(self, number: int) -> None:
+        """Until the replica of that number is known to answer."""
+        async with self._settled:
+            answers = self._settled.wait_for(lambda: self.replicas[number].answers)
+            await asyncio.wait_for(answers, PATIENCE_S)
+
     def _settle(self, job: Job, outcome: Outcome) -> bool:
         self.outcomes.setdefault(job, []).append(outcome)
-        self._told = asyncio.create_task(self._tell())
+        self._changed()
         return True
+
+    def _changed(self) -> None:
+        self._told = asyncio.create_task(self._tell())
 
     async def _tell(self) -> None:
         async with self._settled:
@@ -83,6 +104,12 @@ class Pond:
 
     def _crashed(self, failure: BaseException) -> None:
         self.crash = failure
+
+
+def replica(triton: Triton, model: ModelSettings, settings: BatcherSection) -> Replica:
+    engine = Engine(triton.address, model.triton_model)
+    limit = Limit(model.max_rows, least=1, target_s=settings.queue_target_s)
+    return Replica(engine, Revival(engine, model.name, reload=settings.reload_models), limit)
 
 
 @pytest_asyncio.fixture
@@ -165,3 +192,114 @@ async def test_requests_that_come_while_the_model_is_away_wait_and_are_answered_
         triton.state = "ready"
         assert all([isinstance(await pond.outcome(job), Answer) for job in jobs])
         await pond.lane.close()
+
+
+ALIKE: dict[str, Any] = {"params": request_pb2.Params(max_tokens=8)}
+
+
+async def test_equal_requests_that_wait_are_one_row_and_each_has_its_result(pond: Pond) -> None:
+    jobs = [pond.job("ok", **ALIKE) for _ in range(5)]
+    pond.lane.start(jobs)
+    outcomes = [await pond.outcome(job) for job in jobs]
+    assert pond.triton.asked == ["ok"]
+    assert all(isinstance(each, Answer) and each.output.text == "a mill 🦆" for each in outcomes)
+    served = [each.served_by for each in outcomes if isinstance(each, Answer)]
+    assert [each.route for each in served] == [result_pb2.ROUTE_SMALL, *[result_pb2.ROUTE_CACHE] * 4]
+    assert {each.cache.source_id for each in served[1:]} == {jobs[0].routed.request.id}
+    assert [each.code for each in jobs[1].routed.decision.reasons] == ["batch.same_request"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"tenant": "globex"},
+        {"params": request_pb2.Params(max_tokens=9)},
+        {"params": request_pb2.Params(max_tokens=8, temperature=1)},
+        {"cache": request_pb2.CacheOptions(mode=request_pb2.CACHE_MODE_BYPASS)},
+        {"cache": request_pb2.CacheOptions(mode=request_pb2.CACHE_MODE_REFRESH)},
+    ],
+)
+async def test_requests_that_want_their_own_answer_or_are_another_tenants_are_rows_of_their_own(
+    pond: Pond, other: Mapping[str, Any]
+) -> None:
+    jobs = [pond.job("ok", **{**ALIKE, **other}), pond.job("ok", **ALIKE)]
+    pond.lane.start(jobs)
+    for job in jobs:
+        outcome = await pond.outcome(job)
+        assert isinstance(outcome, Answer)
+        assert outcome.from_model
+    assert pond.triton.asked == ["ok", "ok"]
+
+
+async def test_a_row_goes_on_for_those_who_still_wait_for_it(pond: Pond) -> None:
+    first, second = pond.start("hang", **ALIKE), pond.start("hang", **ALIKE)
+    await pond.triton.until(lambda: pond.triton.running == 1)
+    pond.lane.abandon([first])
+    third = pond.start("ok")
+    await pond.outcome(third)
+    assert pond.triton.running == 1
+    pond.lane.abandon([second])
+    await pond.triton.until(lambda: pond.triton.running == 0)
+    assert set(pond.outcomes) == {third}
+
+
+async def test_a_realtime_request_makes_the_row_that_it_joins_go_at_once(pond: Pond) -> None:
+    patient = pond.start("ok", TIER_OVERNIGHT, **ALIKE)
+    urgent = pond.start("ok", **ALIKE)
+    assert isinstance(await pond.outcome(urgent), Answer)
+    assert isinstance(await pond.outcome(patient), Answer)
+    assert pond.triton.asked == ["ok"]
+
+
+async def test_equal_requests_fail_together_and_are_counted_apart(pond: Pond) -> None:
+    jobs = [pond.job("engine_error: the row does not fit", **ALIKE) for _ in range(2)]
+    pond.lane.start(jobs)
+    assert all([isinstance(await pond.outcome(job), Retry) for job in jobs])
+    assert len(pond.triton.asked) == 1
+
+
+async def test_a_request_that_no_batch_can_hold_is_refused_and_its_neighbours_are_answered() -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, model={"max_batch_tokens": 1000})
+        long = pond.job("ok", params=request_pb2.Params(max_tokens=1000))
+        short = pond.job("ok")
+        pond.lane.start([long, short])
+        outcome = await pond.outcome(long)
+        assert isinstance(outcome, Failure)
+        assert outcome.error.code == Code.CONTEXT_LENGTH_EXCEEDED
+        assert not outcome.error.retryable
+        assert isinstance(await pond.outcome(short), Answer)
+        await pond.lane.close()
+
+
+async def test_rows_of_a_replica_that_dies_are_answered_by_the_other_and_say_so() -> None:
+    async with serving(Triton(hangs=True, revives=False)) as first, serving(Triton()) as second:
+        pond = Pond(first, second)
+        second.state = "loading"
+        await pond.until_answers(0)
+        jobs = [pond.start(f"{number}\nok") for number in range(4)]
+        await first.until(lambda: first.running + len(second.asked) == 4)
+        second.state = "ready"
+        await pond.until_answers(1)
+        first.die()
+        for job in jobs:
+            assert isinstance(await pond.outcome(job), Answer)
+        failed = [each.error.code for job in jobs for each in job.routed.attempts]
+        assert failed == [Code.ENGINE_UNAVAILABLE] * len(first.asked)
+        await pond.lane.close()
+
+
+async def test_what_the_engine_said_of_its_queue_lowers_what_it_is_given(pond: Pond) -> None:
+    limit = pond.replicas[0].limit
+    await pond.outcome(pond.start("queued", TIER_STANDARD))
+    assert limit.rows < 64
+
+
+async def test_places_and_tokens_are_given_back_whatever_became_of_a_row(pond: Pond) -> None:
+    jobs = [pond.start(word) for word in ("ok", "garbled", "invalid_params: no", "hang")]
+    for job in jobs[:3]:
+        await pond.outcome(job)
+    pond.lane.abandon(jobs[3:])
+    await pond.triton.until(lambda: pond.triton.running == 0)
+    await pond.lane.drain()
+    assert (pond.replicas[0].rows, pond.replicas[0].tokens) == (0, 0)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from millpond_batcher.settings import BatcherSection, BatcherSettings
@@ -17,7 +18,9 @@ def test_the_readme_has_each_setting_with_its_default_and_meaning() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (.+) \|$", README.read_text(), re.MULTILINE)
     fields = BatcherSection.model_fields
     assert [(name, meaning) for name, _, meaning in rows] == [(name, each.description) for name, each in fields.items()]
-    assert BatcherSection.model_validate({name: default for name, default, _ in rows}) == BatcherSection()
+    assert (
+        BatcherSection.model_validate({name: yaml.safe_load(default) for name, default, _ in rows}) == BatcherSection()
+    )
 
 
 def test_a_template_that_does_not_compile_is_named_at_start() -> None:
@@ -25,3 +28,12 @@ def test_a_template_that_does_not_compile_is_named_at_start() -> None:
     broken = [{**model, "chat_template": "{% if %}"} for model in models]
     with pytest.raises(ValidationError, match="chat_template of smollm2-135m: line 1"):
         BatcherSettings.model_validate({"models": broken})
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [({"off_peak": ["22-6"]}, "22:00-06:00"), ({"time_zone": "Berlin"}, "Europe/Berlin")],
+)
+def test_hours_that_are_none_are_named_at_start(own: dict[str, object], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        BatcherSettings.model_validate({"batcher": own})

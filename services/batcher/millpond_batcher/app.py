@@ -6,9 +6,13 @@ from functools import partial
 
 from millpond_batcher.engine import Engine
 from millpond_batcher.lane import Lane
-from millpond_batcher.settings import BatcherSettings
+from millpond_batcher.limit import Limit
+from millpond_batcher.replica import Replica
+from millpond_batcher.revival import Revival
+from millpond_batcher.settings import BatcherSettings, policy_of
 from millpond_core.lanes import Lanes
 from millpond_core.service import Runtime
+from millpond_core.settings import ModelSettings
 from millpond_core.stage import Settle, Worker
 from millpond_core.stage_service import serve_stage
 
@@ -20,10 +24,12 @@ def lanes_of(settings: BatcherSettings, runtime: Runtime, settle: Settle) -> Lan
         if model.kind == "triton":
             # From the first contact on, an outage is no reason to hold back a roll-out or to end this replica.
             named = f"triton, model {model.triton_model}"
-            runtime.ready(named, False, f"does not answer yet at {settings.triton}")
+            addresses = model.triton or settings.triton
+            runtime.ready(named, False, f"does not answer yet at {addresses}")
             lanes[model.name] = Lane(
                 model,
-                Engine(settings.triton, model.triton_model),
+                [_replica(address.strip(), model, settings) for address in addresses.split(",")],
+                policy=policy_of(settings, settings.batcher, model),
                 settings=settings.batcher,
                 settle=settle,
                 clock=runtime.clock,
@@ -32,6 +38,14 @@ def lanes_of(settings: BatcherSettings, runtime: Runtime, settle: Settle) -> Lan
                 crashed=runtime.crashed,
             )
     return Lanes(lanes, settle, "is not in Triton")
+
+
+def _replica(address: str, model: ModelSettings, settings: BatcherSettings) -> Replica:
+    own = settings.batcher
+    engine = Engine(address, model.triton_model)
+    # Fewer than what realtime has for itself and one more would let nothing else run.
+    limit = Limit(model.max_rows, least=own.reserved_rows + 1, target_s=own.queue_target_s)
+    return Replica(engine, Revival(engine, model.name, reload=own.reload_models), limit)
 
 
 async def serve(settings: BatcherSettings, runtime: Runtime) -> None:

@@ -40,6 +40,12 @@ DEAD = "is not healthy"
 AWAY = (DEAD, "not at ready state", "unknown model", "is not found", "server is stopping", "shutting down")
 """What an error says where the model is not there."""
 
+URGENT_PARAMETER = "urgent"
+"""Of a row: whether it goes before those that are not. models/generator reads it."""
+
+FIRST_TOKEN_PARAMETER = "first_token_ms"  # noqa: S105
+"""Of a response: milliseconds until the row's first token. models/generator writes it."""
+
 CHECK_S = 5.0
 """Seconds that a look at the model's state may take: a busy engine answers between two of its steps."""
 
@@ -55,6 +61,8 @@ class Completion:
     finish_reason: str
     input_tokens: int
     output_tokens: int
+    first_token_s: float | None = None
+    """From when the engine had the row to its first token, where the engine tells it."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +85,17 @@ class Engine:
         """What Triton said of the model's death, until the model is loaded again."""
 
     async def complete(
-        self, prompt: str, sampling: str, *, timeout_s: float, headers: Mapping[str, str] | None = None
+        self,
+        prompt: str,
+        sampling: str,
+        *,
+        timeout_s: float,
+        urgent: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> Completion:
         """One row's answer. sampling: vLLM's SamplingParams as JSON. headers: gRPC metadata.
+
+        urgent: to go before the rows that are not, where the engine can tell them apart.
 
         Cancelling it frees the row in the engine.
         Raises Refused where the request is at fault; EngineError, retryable: ENGINE_UNAVAILABLE where the model is not
@@ -89,7 +105,7 @@ class Engine:
         try:
             async with call:
                 self._calls.add(call)
-                answer = await self._ask(prompt, sampling, headers)
+                answer = await self._ask(prompt, sampling, headers, urgent=urgent, timeout_s=timeout_s)
         except TimeoutError as failure:
             raise self._away(self._died or f"no answer in {timeout_s:g} s") from failure
         except grpc.aio.AioRpcError as failure:
@@ -132,11 +148,27 @@ class Engine:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _ask(self, prompt: str, sampling: str, headers: Mapping[str, str] | None) -> triton.InferResult | str:
+    async def _ask(
+        self,
+        prompt: str,
+        sampling: str,
+        headers: Mapping[str, str] | None,
+        *,
+        urgent: bool = False,
+        timeout_s: float = CHECK_S,
+    ) -> triton.InferResult | str:
         """The row's one response, or the error in Triton's words. Raises AioRpcError."""
 
         async def requests() -> AsyncIterator[dict[str, Any]]:
-            yield {"model_name": self._model, "inputs": _inputs(prompt, sampling)}
+            yield {
+                "model_name": self._model,
+                "inputs": _inputs(prompt, sampling),
+                # Triton's own, for models whose configuration has priority levels and a queue.
+                "priority": 1 if urgent else 2,
+                "timeout": int(timeout_s * 1e6),
+                # A Python model is not shown the former.
+                "parameters": {URGENT_PARAMETER: urgent},
+            }
 
         stream: Any = self._client.stream_infer(requests(), headers=dict(headers or {}))
         try:
@@ -167,7 +199,7 @@ class Engine:
             raise self._error(f"its answer cannot be read: {failure}") from failure
         if finish_reason not in FINISH_REASONS:
             raise self._error(f"its answer ended with {finish_reason[:64]!r}")
-        return Completion(text, finish_reason, input_tokens, output_tokens)
+        return Completion(text, finish_reason, input_tokens, output_tokens, _first_token_s(result))
 
     async def _not_ready(self) -> Fault:
         index: Any = await self._client.get_model_repository_index()
@@ -220,3 +252,10 @@ def _first(result: triton.InferResult, name: str) -> Any:
     if values is None:
         raise ValueError(f"{name} is missing")
     return values.reshape(-1)[0]
+
+
+def _first_token_s(result: triton.InferResult) -> float | None:
+    response: Any = result.get_response()
+    if FIRST_TOKEN_PARAMETER not in response.parameters:
+        return None
+    return response.parameters[FIRST_TOKEN_PARAMETER].int64_param / 1000

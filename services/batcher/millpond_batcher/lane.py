@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,15 +12,17 @@ from time import monotonic
 
 from opentelemetry.trace import Span
 
-from millpond.v1 import result_pb2
-from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
+from millpond.v1 import request_pb2, result_pb2
+from millpond.v1.request_pb2 import TIER_REALTIME
 from millpond_batcher import plan
 from millpond_batcher.chat_prompt import ChatPrompt
-from millpond_batcher.engine import Completion, Engine
-from millpond_batcher.plan import Batch, Wait, Waiting, Window, retry_after_s, run_s
-from millpond_batcher.revival import Revival
+from millpond_batcher.cost_model import Cost, CostModel, Ran
+from millpond_batcher.engine import Completion
+from millpond_batcher.plan import Batch, Wait, backlog_of, fits, retry_after_s
+from millpond_batcher.replica import Replica
+from millpond_batcher.row import Row, pressing, row_of, shared_answer
 from millpond_batcher.sampling import max_tokens, sampling
-from millpond_batcher.settings import BatcherSection
+from millpond_batcher.settings import BatcherSection, prior_of
 from millpond_core import metrics, telemetry
 from millpond_core.clock import Clock
 from millpond_core.envelope import TIER_WORDS
@@ -28,7 +31,6 @@ from millpond_core.result import Answer, Failure
 from millpond_core.settings import ModelSettings
 from millpond_core.stage import Job, Retry, Settle
 from millpond_core.telemetry import Tracing
-from millpond_core.validate import estimated_tokens
 
 
 @dataclass(eq=False)
@@ -42,14 +44,15 @@ class Sent:
 class Lane:
     """Called from the event loop. crashed: told of an exception that no row may raise.
 
-    opened: called each time the model answers after it did not, the first time included.
+    replicas: at least one. opened: called each time one of them answers after it did not, the first time included.
     """
 
     def __init__(
         self,
         model: ModelSettings,
-        engine: Engine,
+        replicas: Sequence[Replica],
         *,
+        policy: plan.Policy,
         settings: BatcherSection,
         settle: Settle,
         clock: Clock,
@@ -58,7 +61,8 @@ class Lane:
         crashed: Callable[[BaseException], None],
     ) -> None:
         self._model = model
-        self._engine = engine
+        self._replicas = replicas
+        self._policy = policy
         self._settings = settings
         self._settle = settle
         self._clock = clock
@@ -66,56 +70,105 @@ class Lane:
         self._opened = opened
         self._crashed = crashed
         self._prompt = ChatPrompt(model.chat_template)
-        self._policy = plan.Policy(
-            {
-                TIER_REALTIME: Window(settings.realtime_rows, settings.realtime_wait_s),
-                TIER_STANDARD: Window(settings.standard_rows, settings.standard_wait_s),
-                TIER_OVERNIGHT: Window(settings.overnight_rows, settings.overnight_wait_s),
-            },
-            margin_s=settings.margin_s,
-            reserved_rows=settings.reserved_rows,
-            refill_rows=settings.refill_rows,
-        )
-        self._waiting: dict[Job, Waiting[Job]] = {}
-        self._running: dict[Job, asyncio.Task[None]] = {}
-        self._revival = Revival(engine, model.name, reload=settings.reload_models)
-        self._reviving: asyncio.Task[None] | None = None
+        prior = prior_of(settings, model)
+        # Rows that go before the others run at another speed.
+        self._costs = {urgent: CostModel(prior, model.max_rows) for urgent in (False, True)}
+        self._priced = prior
+        self._backlog = backlog_of(policy, self._cost, model.max_rows, Row)
+        self._rows: dict[Job, Row] = {}
+        self._shared: dict[bytes, Row] = {}
+        """Rows that an equal request may join, waiting or running."""
+        self._running: Counter[tuple[str, request_pb2.Tier]] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._timer: asyncio.TimerHandle | None = None
-        self._revive()
+        for replica in replicas:
+            self._revive(replica)
 
     def start(self, jobs: Sequence[Job]) -> None:
         now = self._clock.now()
         for job in jobs:
-            self._waiting[job] = self._description(job, now)
+            self._receive(job, now)
         self._turn()
 
     def release(self, job: Job) -> bool:
-        return self._waiting.pop(job, None) is not None
+        row = self._rows.get(job)
+        if row is None or row.task is not None:
+            return False
+        self._leave(job)
+        return True
 
     def abandon(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            self._waiting.pop(job, None)
-            if task := self._running.get(job):
-                task.cancel()
+            if job in self._rows:
+                self._leave(job)
 
     async def drain(self) -> None:
         """Finish what runs and leave what waits."""
         self._draining = True
-        if self._running:
-            await asyncio.wait(self._running.values())
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def close(self) -> None:
         """Give up whatever still runs."""
         self._draining = True
-        tasks = [task for task in (self._reviving, *self._running.values()) if task]
+        tasks = [*self._tasks, *(replica.reviving for replica in self._replicas if replica.reviving)]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         if self._timer:
             self._timer.cancel()
-        await self._engine.close()
+        for replica in self._replicas:
+            await replica.engine.close()
+
+    # What waits
+
+    def _receive(self, job: Job, now: float) -> None:
+        row = row_of(job, self._model.context_tokens, now)
+        if not fits(row.waiting, self._model.max_batch_tokens, self._policy):
+            most = min(self._model.max_batch_tokens, self._policy.windows[row.waiting.tier].tokens)
+            message = (
+                f"messages and max_tokens: about {row.waiting.tokens} tokens, and a batch holds {most}: ask for less"
+            )
+            self._settle(job, Failure(Refused(Code.CONTEXT_LENGTH_EXCEEDED, message).to_error()))
+            return
+        if row.key is not None:
+            if (other := self._shared.get(row.key)) and self._join(other, row):
+                return
+            self._shared[row.key] = row
+        self._rows[job] = row
+        self._backlog.add(row.waiting)
+
+    def _join(self, row: Row, newcomer: Row) -> bool:
+        """Let the newcomer's request wait for the row's answer. False where that would come too late for it."""
+        if row.task is not None and newcomer.urgent and not row.urgent:
+            return False
+        job = newcomer.first
+        if row.task is None:
+            self._backlog.remove(row)
+            row.waiting = pressing(row.waiting, newcomer.waiting)
+            self._backlog.add(row.waiting)
+        row.jobs.append(job)
+        self._rows[job] = row
+        return True
+
+    def _leave(self, job: Job) -> None:
+        """Nobody waits for this request here any more; its row goes on while it has others."""
+        row = self._rows.pop(job)
+        row.jobs.remove(job)
+        if row.jobs:
+            return
+        self._forget(row)
+        if row.task is not None:
+            row.task.cancel()
+        else:
+            self._backlog.remove(row)
+
+    def _forget(self, row: Row) -> None:
+        """Let nobody join it any more."""
+        if row.key is not None and self._shared.get(row.key) is row:
+            del self._shared[row.key]
 
     # From waiting to running
 
@@ -124,17 +177,24 @@ class Lane:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        while self._waiting and not self._draining and self._reviving is None:
-            realtime = sum(job.urgent for job in self._running)
-            engine = plan.Engine(self._model.max_rows, realtime, len(self._running) - realtime)
-            step = plan.plan(self._waiting.values(), engine, self._policy, self._clock.now())
+        while self._backlog and not self._draining:
+            answering = [replica for replica in self._replicas if replica.answers]
+            if not answering:
+                return
+            engine = plan.Engine(
+                sum(replica.limit.rows for replica in answering),
+                self._running,
+                self._model.max_batch_tokens * len(answering),
+                sum(replica.tokens for replica in answering),
+            )
+            step = plan.plan(self._backlog, engine, self._policy, self._clock.now())
             if isinstance(step, Wait):
                 if step.seconds is not None:
                     self._timer = asyncio.get_running_loop().call_later(step.seconds, self._turn)
                 return
-            self._send(step)
+            self._send(step, answering)
 
-    def _send(self, batch: Batch[Job]) -> None:
+    def _send(self, batch: Batch[Row], answering: Sequence[Replica]) -> None:
         name, tier = self._model.name, TIER_WORDS[batch.tier]
         now = self._clock.now()
         rows = len(batch.members)
@@ -144,69 +204,93 @@ class Lane:
             telemetry.BATCH_ROWS: rows,
             telemetry.BATCH_REASON: batch.reason,
         }
-        sent = Sent(self._tracing.batch([member.item.span for member in batch.members], attributes), rows)
+        spans = [job.span for member in batch.members for job in member.item.jobs]
+        sent = Sent(self._tracing.batch(spans, attributes), rows)
         metrics.BATCH_ROWS.labels(name, tier).observe(rows)
         for member in batch.members:
-            job = member.item
-            del self._waiting[job]
+            row = member.item
             metrics.BATCH_WAIT_SECONDS.labels(name, tier).observe(max(now - member.arrived_s, 0))
-            task = asyncio.create_task(self._run(job, sent))
-            self._running[job] = task
-            task.add_done_callback(partial(self._ended, job, sent))
+            replica = max(answering, key=lambda each: (each.free, -each.tokens))
+            replica.take(member.tokens)
+            self._running[member.tenant, member.tier] += 1
+            row.task = asyncio.create_task(self._run(row, replica, sent))
+            self._tasks.add(row.task)
+            row.task.add_done_callback(partial(self._ended, row, replica, sent))
 
-    def _ended(self, job: Job, sent: Sent, task: asyncio.Task[None]) -> None:
-        del self._running[job]
+    def _ended(self, row: Row, replica: Replica, sent: Sent, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        waiting = row.waiting
+        replica.give_back(waiting.tokens)
+        key = (waiting.tenant, waiting.tier)
+        self._running[key] -= 1
+        if not self._running[key]:
+            del self._running[key]
+        row.task = None
         sent.left -= 1
         if not sent.left:
             sent.span.end()
         if not task.cancelled() and (failure := task.exception()):
             self._crashed(failure)
+        if row.jobs:
+            # Its replica is away: another one will do.
+            self._backlog.add(waiting)
         self._turn()
-
-    def _description(self, job: Job, now: float) -> Waiting[Job]:
-        request = job.routed.request
-        expected = run_s(
-            estimated_tokens(request),
-            max_tokens(request, self._model.context_tokens),
-            prompt_tokens_per_s=self._settings.prompt_tokens_per_s,
-            row_tokens_per_s=self._settings.row_tokens_per_s,
-        )
-        return Waiting(job, job.routed.decision.tier, now, job.deadline_s, expected)
 
     # One row
 
-    async def _run(self, job: Job, sent: Sent) -> None:
+    async def _run(self, row: Row, replica: Replica, sent: Sent) -> None:
         name = self._model.name
-        span = self._tracing.chat(name, job.span, {telemetry.GEN_AI_PROVIDER: "triton"}, batch=sent.span)
+        span = self._tracing.chat(name, row.first.span, {telemetry.GEN_AI_PROVIDER: "triton"}, batch=sent.span)
         began = monotonic()
+        area = replica.area()
         outcome = "cancelled"
         try:
-            completion = await self._complete(job, span)
+            completion = await self._complete(row, replica, span)
             outcome = "ok"
-            self._answer(job, span, completion)
+            self._learn(row, replica, completion, began, area)
+            self._answer(row, span, completion)
         except Refused as failure:
             outcome = failure.code
-            self._settle(job, Failure(failure.to_error()))
+            self._settle_all(row, Failure(failure.to_error()))
         except EngineError as failure:
             outcome = failure.code
-            self._failed(job, failure, monotonic() - began)
+            self._failed(row, replica, failure, monotonic() - began)
         finally:
             if outcome != "ok":
                 span.set_attribute(telemetry.ERROR_TYPE, outcome)
             span.end()
             metrics.ENGINE_SECONDS.labels(name, outcome).observe(monotonic() - began)
 
-    async def _complete(self, job: Job, span: Span) -> Completion:
-        request = job.routed.request
+    async def _complete(self, row: Row, replica: Replica, span: Span) -> Completion:
+        request = row.first.routed.request
         span.set_attribute(telemetry.MAX_TOKENS, max_tokens(request, self._model.context_tokens))
-        return await self._engine.complete(
+        return await replica.engine.complete(
             self._prompt.render(request),
-            sampling(request, self._model.context_tokens),
+            sampling(request, self._model.context_tokens, self._model.adapter),
             timeout_s=self._settings.row_timeout_s,
+            urgent=row.urgent,
             headers={name: str(value) for name, value in telemetry.inject_metadata((), span)},
         )
 
-    def _answer(self, job: Job, span: Span, completion: Completion) -> None:
+    def _learn(self, row: Row, replica: Replica, completion: Completion, began: float, area: float) -> None:
+        """What the row took, for the plan of those to come."""
+        now = monotonic()
+        seconds = max(now - began, 1e-6)
+        rows = max((replica.area() - area) / seconds, 1.0)
+        costs = self._costs[row.urgent]
+        costs.observe(Ran(completion.input_tokens, completion.output_tokens, rows, seconds))
+        if costs.cost.differs(self._priced, self._model.max_rows) and not row.urgent:
+            self._priced = costs.cost
+            self._backlog.reprice()
+        used = completion.input_tokens + completion.output_tokens
+        self._backlog.refund(row.waiting, row.waiting.tokens - used)
+        if completion.first_token_s is not None and not row.urgent:
+            replica.limit.answered(sent_s=began, now=now, waited_s=completion.first_token_s, running=replica.rows)
+
+    def _cost(self, tier: request_pb2.Tier) -> Cost:
+        return self._costs[tier == TIER_REALTIME].cost
+
+    def _answer(self, row: Row, span: Span, completion: Completion) -> None:
         name = self._model.name
         span.set_attribute(telemetry.RESPONSE_MODEL, name)
         span.set_attribute(telemetry.FINISH_REASONS, (completion.finish_reason,))
@@ -219,40 +303,54 @@ class Lane:
             result_pb2.ServedBy(route=result_pb2.ROUTE_SMALL, model=name),
             result_pb2.Usage(input_tokens=completion.input_tokens, output_tokens=completion.output_tokens),
         )
-        self._settle(job, answer)
+        first, *others = self._release(row)
+        self._settle(first, answer)
+        for job in others:
+            self._settle(job, shared_answer(answer, first, job))
 
-    def _failed(self, job: Job, failure: EngineError, seconds: float) -> None:
-        """Try again later, or give up. Until the model answers, nothing more is sent to it."""
+    def _failed(self, row: Row, replica: Replica, failure: EngineError, seconds: float) -> None:
+        """Ask another replica, try again later, or give up. Until a replica answers, nothing more is sent to it."""
+        if failure.code == Code.ENGINE_UNAVAILABLE:
+            self._revive(replica)
         attempt = result_pb2.Attempt(
             route=result_pb2.ROUTE_SMALL,
             model=self._model.name,
             error=failure.to_error(),
             duration_ms=round(seconds * 1000, 1),
         )
-        attempts = 1 + sum(each.model == self._model.name for each in job.routed.attempts)
-        if attempts < self._settings.max_attempts:
-            first_s, last_s = self._settings.retry_first_s, self._settings.retry_last_s
-            after_s = retry_after_s(attempts, first_s, last_s, random.random())  # noqa: S311
-            self._settle(job, Retry(self._clock.now() + after_s, attempt))
-        else:
-            job.routed.attempts.append(attempt)
-            self._settle(job, Failure(failure.to_error()))
-        if failure.code == Code.ENGINE_UNAVAILABLE:
-            self._revive()
+        attempts = {job: 1 + sum(each.model == attempt.model for each in job.routed.attempts) for job in row.jobs}
+        may_again = max(attempts.values()) < self._settings.max_attempts
+        if not replica.answers and may_again and any(each.answers for each in self._replicas):
+            for job in row.jobs:
+                job.routed.attempts.append(attempt)
+            return
+        for job in self._release(row):
+            if attempts[job] < self._settings.max_attempts:
+                first_s, last_s = self._settings.retry_first_s, self._settings.retry_last_s
+                after_s = retry_after_s(attempts[job], first_s, last_s, random.random())  # noqa: S311
+                self._settle(job, Retry(self._clock.now() + after_s, attempt))
+            else:
+                job.routed.attempts.append(attempt)
+                self._settle(job, Failure(failure.to_error()))
+
+    def _settle_all(self, row: Row, failure: Failure) -> None:
+        for job in self._release(row):
+            self._settle(job, failure)
+
+    def _release(self, row: Row) -> Sequence[Job]:
+        """Its requests, which are the caller's from here on."""
+        self._forget(row)
+        jobs, row.jobs = row.jobs, []
+        for job in jobs:
+            del self._rows[job]
+        return jobs
 
     # The model itself
 
-    def _revive(self) -> None:
-        if self._reviving is None and not self._draining:
-            self._reviving = asyncio.create_task(self._revival.answering())
-            self._reviving.add_done_callback(self._revived)
+    def _revive(self, replica: Replica) -> None:
+        if not self._draining:
+            replica.revive(self._answers, self._crashed)
 
-    def _revived(self, task: asyncio.Task[None]) -> None:
-        self._reviving = None
-        if task.cancelled():
-            return
-        if failure := task.exception():
-            self._crashed(failure)
-            return
+    def _answers(self) -> None:
         self._opened()
         self._turn()

@@ -19,12 +19,15 @@ def max_tokens(request: request_pb2.Request, context_tokens: int) -> int:
     return answer_tokens_left(request, context_tokens)
 
 
-def sampling(request: request_pb2.Request, context_tokens: int) -> str:
+def sampling(request: request_pb2.Request, context_tokens: int, adapter: str | None = None) -> str:
     """The parameters that the request names, and two that every call has: max_tokens and temperature.
 
+    adapter: by the vLLM backend's name for it.
     temperature: 0 where the request names none, so that the same request has the same answer, which can be kept.
     """
     named = {field.name: value for field, value in request.params.ListFields()}
     if "stop" in named:
         named["stop"] = list(request.params.stop)
+    if adapter is not None:
+        named["lora_name"] = adapter
     return json.dumps({"temperature": 0, **named, "max_tokens": max_tokens(request, context_tokens)})
