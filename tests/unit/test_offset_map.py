@@ -74,6 +74,14 @@ def test_a_position_is_not_moved_by_asking_for_it() -> None:
     assert offset_map.position() == (5, "")
 
 
+def test_the_position_passes_what_was_finished_in_an_earlier_life() -> None:
+    """It is at the end once everything is finished, also where no record is left whose end would move it."""
+    offset_map = OffsetMap(0, "2+3")
+    for offset in (0, 1):
+        offset_map.take(offset)
+    assert offset_map.position({0, 1}) == (5, "")
+
+
 def test_markers_between_finished_records_make_no_new_run() -> None:
     offset_map = OffsetMap(0)
     for offset in (0, 2, 4, 6, 8):

@@ -75,7 +75,11 @@ class OffsetMap:
     def position(self, finished: Collection[int] = ()) -> tuple[int, str]:
         """(offset, metadata) to commit once these are finished too. Does not note that they are."""
         first = next((offset for offset, done in self._taken.items() if not (done or offset in finished)), self._next)
-        metadata = _encode(first, self._runs(first, finished))
+        runs = self._runs(first, finished)
+        if runs and runs[0][0] == first:
+            # What was finished before its turn, and is the next to be read: nothing may follow that moves the position.
+            first, runs = runs[0][1], runs[1:]
+        metadata = _encode(first, runs)
         self._written = len(metadata)
         return first, metadata
 
