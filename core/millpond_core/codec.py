@@ -92,11 +92,11 @@ def decode_control(value: bytes | None, content_type: str | bytes | None) -> con
     return control
 
 
-def encode_result(result: result_pb2.Result, format: WireFormat) -> bytes:
-    """The result as its request was written; JSON where that was not understood."""
+def encode(message: request_pb2.Request | result_pb2.Result, format: WireFormat) -> bytes:
+    """A result, or a request again, as the request was written; JSON where that was not understood."""
     if format == WIRE_FORMAT_PROTOBUF:
-        return result.SerializeToString(deterministic=True)
-    return json_codec.encode(result)
+        return message.SerializeToString(deterministic=True)
+    return json_codec.encode(message)
 
 
 def content_type_of(format: WireFormat) -> bytes:

@@ -12,8 +12,19 @@ from opentelemetry.trace import Span
 
 from millpond.v1 import envelope_pb2, request_pb2
 from millpond_core import telemetry, topics
+from millpond_core.codec import CONTENT_TYPE, content_type_of, encode
 from millpond_core.identity import key_of
-from millpond_core.processor import ATTEMPT_HEADER, BODY_HEADER, NEVER, Headers, Outgoing, Record, header, mark_of
+from millpond_core.processor import (
+    ATTEMPT_HEADER,
+    BODY_HEADER,
+    NEVER,
+    Headers,
+    Outgoing,
+    Partition,
+    Record,
+    header,
+    mark_of,
+)
 from millpond_core.validate import answer_tokens, estimated_tokens
 
 TENANT_HEADER = "tenant"
@@ -98,6 +109,34 @@ def described(record: Record) -> tuple[int, int, int, int, int, int, int]:
         mark_of(found.get(MODEL_HEADER, b"")),
         min(int(tokens), 0xFFFF_FFFF) if _NUMBER.fullmatch(tokens) else 0,
         TIER_NUMBERS.get(found.get(TIER_HEADER, b""), 0),
+    )
+
+
+def as_requested(record: Record) -> Record:
+    """The record that a request was sent in, made again from its envelope: where it was, and the request as understood.
+
+    Of a refused request the envelope has kept id, tenant and metadata. The record itself where it is no envelope, or
+    was never on a topic.
+    """
+    try:
+        routed = parse_routed(record)
+    except DecodeError:
+        return record
+    if not routed.HasField("origin"):
+        return record
+    request, origin = routed.request, routed.origin
+    headers: Headers = ((CONTENT_TYPE, content_type_of(routed.format)),)
+    if (traceparent := header(record.headers, telemetry.TRACEPARENT)) is not None:
+        headers = (*headers, (telemetry.TRACEPARENT, traceparent))
+    if routed.replay:
+        headers = (*headers, (REPLAY_HEADER, str(routed.replay).encode()))
+    return Record(
+        Partition(origin.topic, origin.partition),
+        origin.offset,
+        routed.accepted_at.ToMilliseconds(),
+        key_of(request.tenant, request.id),
+        encode(request, routed.format),
+        headers,
     )
 
 

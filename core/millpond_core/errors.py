@@ -38,6 +38,7 @@ class Code(StrEnum):
     DEADLINE_PASSED = "deadline_passed"
     CANCELLED = "cancelled"
     ENGINE_ERROR = "engine_error"
+    POISON = "poison"
     ENGINE_UNAVAILABLE = "engine_unavailable"
     PROVIDER_ERROR = "provider_error"
     PROVIDER_UNAVAILABLE = "provider_unavailable"

@@ -36,9 +36,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Failure:
-    """The request will not be answered, and why."""
+    """The request will not be answered, and why. dead_letter: it is not to be tried again before a person saw it."""
 
     error: result_pb2.Error
+    dead_letter: bool = False
 
     @property
     def status(self) -> result_pb2.Status:

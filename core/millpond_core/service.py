@@ -29,6 +29,7 @@ from typing import Any, NoReturn, TypeVar
 from millpond_core.clock import Clock, SystemClock
 from millpond_core.health import PortTaken, Readiness, serving
 from millpond_core.logs import start_logging
+from millpond_core.processor import Fenced
 from millpond_core.settings import Settings, load
 from millpond_core.telemetry import Tracing, start_tracing
 
@@ -136,6 +137,10 @@ async def _run(service: str, settings: S, tracing: Tracing, main: Main[S]) -> in
         return 2
     except Stopped:
         pass
+    except Fenced as failure:
+        # No traceback: nothing is wrong with the code, and a new process goes on where this one ends.
+        log.error("ended, to be started again: %s", failure)  # noqa: TRY400
+        return 1
     except Exception:
         log.exception("crashed")
         return 1

@@ -21,7 +21,7 @@ from opentelemetry.trace import Span
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core import metrics, telemetry, topics
 from millpond_core.clock import Clock
-from millpond_core.codec import CONTENT_TYPE, content_type_of, encode_result
+from millpond_core.codec import CONTENT_TYPE, content_type_of, encode
 from millpond_core.control import Control
 from millpond_core.dead_letter import dead_letter
 from millpond_core.envelope import TIER_WORDS, not_before_s, parse_routed, retried_record, routed_key, routed_record
@@ -283,7 +283,10 @@ class Stage:
         headers = telemetry.inject(((CONTENT_TYPE, content_type_of(routed.format)),), span)
         span.end()
         key = routed_key(routed)
-        records = [Outgoing(topics.RESULTS, key, encode_result(result, routed.format), headers)]
+        records = [Outgoing(topics.RESULTS, key, encode(result, routed.format), headers)]
+        if isinstance(outcome, Failure) and outcome.dead_letter:
+            error = outcome.error
+            records.append(dead_letter(job.taken.record, self._service, Code(error.code), error.message))
         if lesson := learned(routed, outcome, now):
             records.append(Outgoing(topics.LEARN, key, lesson.SerializeToString(), telemetry.inject((), job.span)))
         return records

@@ -11,14 +11,14 @@ from confluent_kafka import KafkaException
 from millpond_core import topics
 from millpond_core.control_listener import caught_up
 from millpond_core.dead_letter import dead_letter
-from millpond_core.envelope import described
+from millpond_core.envelope import as_requested, described
 from millpond_core.errors import Code
 from millpond_core.processor import Claims, Finish, Outgoing, Processor, ProcessorSettings, Record
 from millpond_core.processor.confluent_broker import ConfluentBroker
 from millpond_core.service import Runtime
 from millpond_core.settings import Settings
 from millpond_core.stage import Settle, Stage, Worker
-from millpond_core.topic_admin import await_topics
+from millpond_core.topic_admin import await_topics, watch_kafka
 from millpond_core.topics import TOPICS
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ async def serve_stage(
         describe=described,
     )
     working = asyncio.create_task(running.run())
+    watching = asyncio.create_task(watch_kafka(settings, runtime.ready))
     listening = asyncio.create_task(listener.listen())
     stopping = asyncio.create_task(runtime.stopping.wait())
     runtime.ready("kafka", True)
@@ -81,7 +82,7 @@ async def serve_stage(
         running.stop()
         await working
     finally:
-        for task in (working, listening, stopping):
+        for task in (working, listening, watching, stopping):
             task.cancel()
         await asyncio.wait((working, listening))
 
@@ -89,7 +90,7 @@ async def serve_stage(
 def _conflict(service: str) -> Callable[[Record], Outgoing]:
     def make(record: Record) -> Outgoing:
         message = "a request with this id and another body was accepted before: use another id"
-        return dead_letter(record, service, Code.ID_CONFLICT, message)
+        return dead_letter(as_requested(record), service, Code.ID_CONFLICT, message)
 
     return make
 

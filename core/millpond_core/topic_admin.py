@@ -38,6 +38,9 @@ ANSWER_S = 3.0
 CREATION_S = 15.0
 """Making all topics on a busy broker; then one that is away is named. librdkafka would take a minute."""
 
+WATCH_S = 2.0
+"""Between two questions whether Kafka is there."""
+
 RETRY_S = 0.5
 REPORT_S = 5.0
 """Between two log lines that say what is waited for."""
@@ -154,6 +157,27 @@ async def await_topics(
         raise TopicsDiffer("; ".join(lines))
     ready("topics", True, "")
     return {name: topic.id for name, topic in standing.items()}
+
+
+async def watch_kafka(settings: Settings, ready: Callable[[str, bool, str], None]) -> None:
+    """Ask Kafka now and then whether it is there, and tell `ready` ("kafka"), until it is cancelled.
+
+    An idle client hears nothing of a broker that is away.
+    """
+    admin = AdminClient(settings.kafka_client({"log_level": 0}))
+    was_there = True
+    while True:
+        try:
+            await asyncio.to_thread(admin.list_topics, TOPICS[0].name, ANSWER_S)
+            is_there = True
+        except KafkaException:
+            is_there = False
+        if is_there != was_there:
+            reason = "" if is_there else f"waiting for Kafka at {settings.kafka_bootstrap}"
+            ready("kafka", is_there, reason)
+            log.warning(reason or "Kafka answers again")
+        was_there = is_there
+        await asyncio.sleep(WATCH_S)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

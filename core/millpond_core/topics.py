@@ -61,7 +61,7 @@ TOPICS = (
         {"max.message.bytes": str(4 << 20)},
     ),
     # Each process reads it from its beginning: no longer than a request may wait.
-    Topic(CONTROL, ("producer",), ("cache", "batcher", "frontier"), config={"cleanup.policy": "compact,delete"}),
+    Topic(CONTROL, ("producer",), ("cache", "batcher", "frontier")),
 )
 
 

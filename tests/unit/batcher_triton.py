@@ -26,6 +26,9 @@ DIED = "Stub process 'generator_0_0' is not healthy."
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """The last line of a row's prompt is a word of `ANSWERS`, "hang", "nothing" or an error's text.
 
+    "crowd" and "poison" wait until as many rows run as `crowd` says; then all are answered, or the model dies where one
+    of them is "poison".
+
     "hang or ok" hangs on the server that is asked first, and is answered by any other.
 
     state: of the model: "ready", "dead", "unloaded" or "loading". revives: whether a load brings it back.
@@ -41,8 +44,10 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     asked: list[str] = field(default_factory=list[str])
     """The words of the rows that came."""
     died: asyncio.Event = field(default_factory=asyncio.Event)
+    crowd: int = 1
     running: int = 0
     """Rows that hang and were not cancelled."""
+    gathered: list[str] = field(default_factory=list[str])
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def until(self, met: Callable[[], bool]) -> None:
@@ -84,10 +89,27 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
             if word == "hang" or (word and self.hangs):
                 await self._hang()
                 yield messages.ModelStreamInferResponse(error_message=DIED)
+            elif word in ("crowd", "poison"):
+                survived = await self._gather(word)
+                answered = messages.ModelStreamInferResponse(infer_response=ANSWERS["ok"])
+                yield answered if survived else messages.ModelStreamInferResponse(error_message=DIED)
             elif word in ANSWERS:
                 yield messages.ModelStreamInferResponse(infer_response=ANSWERS[word])
             elif word != "nothing":
                 yield messages.ModelStreamInferResponse(error_message=word or "invalid_params: text_input is empty")
+
+    async def _gather(self, word: str) -> bool:
+        """Whether the model outlives it."""
+        async with self.changed:
+            self.gathered.append(word)
+            company = self.gathered
+            if len(company) == self.crowd:
+                self.gathered = []
+                if "poison" in company:
+                    self.state = "dead"
+                self.changed.notify_all()
+            await self.changed.wait_for(lambda: len(company) == self.crowd)
+        return "poison" not in company
 
     async def _hang(self) -> None:
         await self._move(1)

@@ -126,14 +126,19 @@ async def test_a_model_that_is_gone_is_loaded_again(
     assert triton.control == asked
 
 
-async def test_a_model_that_dies_again_is_not_loaded_at_once_again(triton: Triton, engine: Engine) -> None:
-    revival = Revival(engine, "generator", reload=True)
-    triton.state = "dead"
-    await revival.answering()
-    triton.state = "dead"
+async def test_a_model_that_dies_when_it_is_loaded_is_not_loaded_again_at_once(triton: Triton, engine: Engine) -> None:
+    triton.state, triton.revives = "dead", False
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(revival.answering(), 2)
+        await asyncio.wait_for(Revival(engine, "generator", reload=True).answering(), 3)
     assert triton.control == ["unload", "load"]
+
+
+async def test_a_model_that_answered_and_died_again_is_loaded_at_once(triton: Triton, engine: Engine) -> None:
+    revival = Revival(engine, "generator", reload=True)
+    for _ in range(3):
+        triton.state = "dead"
+        await asyncio.wait_for(revival.answering(), 30)
+    assert triton.control == ["unload", "load"] * 3
 
 
 async def test_no_model_is_loaded_where_a_person_loads_them(triton: Triton, engine: Engine) -> None:

@@ -19,6 +19,7 @@ from millpond_batcher.limit import Limit
 from millpond_batcher.replica import Replica
 from millpond_batcher.revival import Revival
 from millpond_batcher.settings import BatcherSection, policy_of
+from millpond_batcher.suspects import company_of
 from millpond_core import topics
 from millpond_core.clock import SystemClock
 from millpond_core.errors import Code
@@ -287,6 +288,33 @@ async def test_rows_of_a_replica_that_dies_are_answered_by_the_other_and_say_so(
         failed = [each.error.code for job in jobs for each in job.routed.attempts]
         assert failed == [Code.ENGINE_UNAVAILABLE] * len(first.asked)
         await pond.lane.close()
+
+
+async def test_the_row_that_kills_the_model_is_found_and_all_others_are_answered() -> None:
+    rows = 16
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, model={"max_rows": rows}, reserved_rows=0)
+        words = ["poison" if number == 5 else "crowd" for number in range(rows)]
+        jobs = [pond.job(f"{number}\n{word}", TIER_STANDARD) for number, word in enumerate(words)]
+        waiting, deaths = jobs, 0
+        while waiting:
+            triton.crowd = company_of(deaths, rows)
+            pond.lane.start(waiting)
+            outcomes = {job: await pond.outcome(job) for job in waiting}
+            waiting = [job for job, outcome in outcomes.items() if isinstance(outcome, Retry)]
+            for job in waiting:
+                # As the stage does with what it sends to the topic's end.
+                outcome = pond.outcomes.pop(job)[0]
+                assert isinstance(outcome, Retry)
+                job.routed.attempts.append(outcome.attempt)
+            deaths += 1
+        await pond.lane.close()
+    poison = pond.outcomes.pop(jobs[5])[0]
+    assert isinstance(poison, Failure)
+    assert (poison.error.code, poison.dead_letter) == (Code.POISON, True)
+    assert [type(outcome) for (outcome,) in pond.outcomes.values()] == [Answer] * (rows - 1)
+    # Sixteen, eight, four, two, and twice alone.
+    assert len(jobs[5].routed.attempts) == 6
 
 
 async def test_what_the_engine_said_of_its_queue_lowers_what_it_is_given(pond: Pond) -> None:

@@ -19,7 +19,7 @@ from millpond.v1.envelope_pb2 import WIRE_FORMAT_JSON, WIRE_FORMAT_PROTOBUF, WIR
 from millpond.v1.request_pb2 import Request
 from millpond.v1.result_pb2 import Result
 from millpond_core import json_codec
-from millpond_core.codec import READ_LIMIT_BYTES, content_type_of, decode_request, encode_result, format_of
+from millpond_core.codec import READ_LIMIT_BYTES, content_type_of, decode_request, encode, format_of
 from millpond_core.errors import Code, Malformed
 from millpond_core.identity import body_hash
 
@@ -279,9 +279,9 @@ def test_a_content_type_names_the_format() -> None:
 
 def test_a_result_goes_out_as_its_request_came_in() -> None:
     result = Result(id="a-1", timings_ms={"z": 1, "a": 2})
-    assert Result.FromString(encode_result(result, WIRE_FORMAT_PROTOBUF)) == result
-    assert json_codec.decode(encode_result(result, WIRE_FORMAT_JSON), Result) == result
-    assert encode_result(result, WIRE_FORMAT_UNSPECIFIED) == encode_result(result, WIRE_FORMAT_JSON)
+    assert Result.FromString(encode(result, WIRE_FORMAT_PROTOBUF)) == result
+    assert json_codec.decode(encode(result, WIRE_FORMAT_JSON), Result) == result
+    assert encode(result, WIRE_FORMAT_UNSPECIFIED) == encode(result, WIRE_FORMAT_JSON)
     for format in (WIRE_FORMAT_JSON, WIRE_FORMAT_PROTOBUF):
         assert format_of(content_type_of(format)) == format
 

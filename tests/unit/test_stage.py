@@ -331,6 +331,18 @@ def test_what_is_no_envelope_goes_to_the_dead_letters_as_it_was() -> None:
     assert header(record.headers, f"{PREFIX}topic") == topics.BATCH_STANDARD.encode()
 
 
+def test_a_poison_is_an_error_result_and_a_dead_letter_as_it_came() -> None:
+    bench = Bench()
+    taken = bench.take(protobuf())
+    error = result_pb2.Error(code=Code.POISON, message="the model died")
+    bench.settle(Failure(error, dead_letter=True))
+    result, letter = bench.written
+    assert (result.topic, letter.topic) == (topics.RESULTS, topics.DEADLETTER)
+    assert bench.result().error == error
+    assert (letter.key, letter.value) == (taken.record.key, taken.record.value)
+    assert header(letter.headers, f"{PREFIX}reason") == Code.POISON.encode()
+
+
 def test_when_its_partition_goes_a_job_is_abandoned() -> None:
     bench = Bench()
     taken = bench.take(routed())

@@ -6,7 +6,7 @@ import time
 from typing import Annotated
 
 import typer
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from millpond.v1 import control_pb2, result_pb2
 from millpond_cli.client import ANSWER_S, Results
@@ -51,11 +51,20 @@ def say(settings: Settings, cancelled: control_pb2.Cancel) -> None:
     """Write a record to ai.control. Raises CommandError."""
     value = json_codec.encode(control_pb2.Control(cancel=cancelled))
     key = key_of(cancelled.tenant, cancelled.id, cancelled.replay)
+    refused: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        del message
+        if error is not None:
+            refused.append(error)
+
     producer = Producer(settings.kafka_client({"partitioner": "murmur2_random", "log_level": 0}))
     try:
-        producer.produce(topics.CONTROL, value, key)
+        producer.produce(topics.CONTROL, value, key, on_delivery=delivered)
         waiting = producer.flush(ANSWER_S)
     except KafkaException as failure:
         raise CommandError(f"Kafka did not take it: {failure.args[0].str()}", 1) from failure
+    if refused:
+        raise CommandError(f"Kafka did not take it: {refused[0].str()}", 1)
     if waiting:
         raise CommandError("Kafka does not answer: ./millpond status says what is not running", 1)

@@ -18,7 +18,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
 
 from millpond_core.processor.broker import Aborted, Fenced, Polled, Position, Unreachable
-from millpond_core.processor.confluent_reader import ConfluentReader, Setting, committed_consumer, record_of
+from millpond_core.processor.confluent_reader import BACKOFF_MS, ConfluentReader, Setting, committed_consumer, record_of
 from millpond_core.processor.record import Outgoing, Partition, Record
 
 logger = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ class ConfluentBroker:
                 "session.timeout.ms": SESSION_MS,
                 "heartbeat.interval.ms": SESSION_MS // 6,
                 "queued.max.messages.kbytes": PREFETCH_KB,
+                "fetch.queue.backoff.ms": BACKOFF_MS,
                 **self._client,
                 "group.id": group,
                 "group.instance.id": member,

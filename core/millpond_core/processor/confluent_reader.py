@@ -19,6 +19,10 @@ Setting = str | int | float | bool
 AHEAD_KB = 2048
 """Bytes that the client reads ahead, all partitions together."""
 
+BACKOFF_MS = 10
+"""Milliseconds until the client fetches again after it had enough; its default of 1,000 is a second without records for
+each `queued.max.messages.kbytes`."""
+
 FETCH_BYTES = 65_536
 """What one fetch by offset brings along at most, but for a single record that is larger."""
 
@@ -102,6 +106,7 @@ def committed_consumer(
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            "fetch.queue.backoff.ms": BACKOFF_MS,
             **(further or {}),
         },
         logger=logger,

@@ -64,7 +64,8 @@ class ProcessorSettings:
     bytes). move_after_s: seconds that one record may hold back the
     position of others that are finished. drain_s: seconds that `stop` waits for what is in flight.
     commit_s: seconds after which a transaction's end is not waited for any more, and the process must end: after a
-    broker's restart librdkafka's send_offsets_to_transaction was seen to wait for ever, whatever its timeout says.
+    broker's restart librdkafka's send_offsets_to_transaction was seen to wait for ever, whatever its timeout says. The
+    broker has given the transaction up long before (`confluent_broker.TRANSACTION_MS`): waiting on would gain nothing.
     """
 
     max_poll_records: int = 500
@@ -73,7 +74,7 @@ class ProcessorSettings:
     scout_records: int = 1_000_000
     move_after_s: float = 60.0
     drain_s: float = 20.0
-    commit_s: float = 30.0
+    commit_s: float = 10.0
 
 
 @dataclass(eq=False, slots=True)

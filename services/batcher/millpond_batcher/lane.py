@@ -23,6 +23,7 @@ from millpond_batcher.replica import Replica
 from millpond_batcher.row import Row, pressing, row_of, shared_answer
 from millpond_batcher.sampling import max_tokens, sampling
 from millpond_batcher.settings import BatcherSection, prior_of
+from millpond_batcher.suspects import company_of, deaths_of, is_poison
 from millpond_core import metrics, telemetry
 from millpond_core.clock import Clock
 from millpond_core.envelope import TIER_WORDS
@@ -78,6 +79,8 @@ class Lane:
         self._rows: dict[Job, Row] = {}
         self._shared: dict[bytes, Row] = {}
         """Rows that an equal request may join, waiting or running."""
+        self._suspects: dict[Row, int] = {}
+        """Rows that wait to run apart from the others, and how often the model died under each."""
         self._running: Counter[tuple[str, request_pb2.Tier]] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -138,7 +141,15 @@ class Lane:
                 return
             self._shared[row.key] = row
         self._rows[job] = row
-        self._backlog.add(row.waiting)
+        self._wait(row)
+
+    def _wait(self, row: Row) -> None:
+        """Let it wait for its turn: apart, where the model died under it."""
+        if deaths := deaths_of(row.first.routed, self._model.name):
+            self._forget(row)
+            self._suspects[row] = deaths
+        else:
+            self._backlog.add(row.waiting)
 
     def _join(self, row: Row, newcomer: Row) -> bool:
         """Let the newcomer's request wait for the row's answer. False where that would come too late for it."""
@@ -162,7 +173,7 @@ class Lane:
         self._forget(row)
         if row.task is not None:
             row.task.cancel()
-        else:
+        elif self._suspects.pop(row, None) is None:
             self._backlog.remove(row)
 
     def _forget(self, row: Row) -> None:
@@ -177,9 +188,16 @@ class Lane:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        while self._backlog and not self._draining:
-            answering = [replica for replica in self._replicas if replica.answers]
-            if not answering:
+        while (self._backlog or self._suspects) and not self._draining:
+            answering = [replica for replica in self._replicas if replica.answers and not replica.apart]
+            if answering and self._suspects:
+                emptiest = min(answering, key=lambda each: each.rows)
+                if not emptiest.rows:
+                    self._send_apart(emptiest)
+                    continue
+                # It takes no more until it is empty.
+                answering.remove(emptiest)
+            if not answering or not self._backlog:
                 return
             engine = plan.Engine(
                 sum(replica.limit.rows for replica in answering),
@@ -193,6 +211,15 @@ class Lane:
                     self._timer = asyncio.get_running_loop().call_later(step.seconds, self._turn)
                 return
             self._send(step, answering)
+
+    def _send_apart(self, replica: Replica) -> None:
+        deaths = min(self._suspects.values())
+        those = [row for row, each in self._suspects.items() if each == deaths]
+        group = those[: company_of(deaths, self._model.max_rows)]
+        for row in group:
+            del self._suspects[row]
+        replica.apart = True
+        self._send(Batch(group[0].waiting.tier, "suspects", [row.waiting for row in group]), [replica])
 
     def _send(self, batch: Batch[Row], answering: Sequence[Replica]) -> None:
         name, tier = self._model.name, TIER_WORDS[batch.tier]
@@ -226,6 +253,8 @@ class Lane:
         if not self._running[key]:
             del self._running[key]
         row.task = None
+        if not replica.rows:
+            replica.apart = False
         sent.left -= 1
         if not sent.left:
             sent.span.end()
@@ -233,7 +262,7 @@ class Lane:
             self._crashed(failure)
         if row.jobs:
             # Its replica is away: another one will do.
-            self._backlog.add(waiting)
+            self._wait(row)
         self._turn()
 
     # One row
@@ -318,20 +347,33 @@ class Lane:
             error=failure.to_error(),
             duration_ms=round(seconds * 1000, 1),
         )
-        attempts = {job: 1 + sum(each.model == attempt.model for each in job.routed.attempts) for job in row.jobs}
-        may_again = max(attempts.values()) < self._settings.max_attempts
-        if not replica.answers and may_again and any(each.answers for each in self._replicas):
-            for job in row.jobs:
-                job.routed.attempts.append(attempt)
+        if failure.code == Code.ENGINE_UNAVAILABLE:
+            self._died(row, replica, attempt)
             return
         for job in self._release(row):
-            if attempts[job] < self._settings.max_attempts:
+            attempts = 1 + sum(each.error.code == failure.code for each in job.routed.attempts)
+            if attempts < self._settings.max_attempts:
                 first_s, last_s = self._settings.retry_first_s, self._settings.retry_last_s
-                after_s = retry_after_s(attempts[job], first_s, last_s, random.random())  # noqa: S311
+                after_s = retry_after_s(attempts, first_s, last_s, random.random())  # noqa: S311
                 self._settle(job, Retry(self._clock.now() + after_s, attempt))
             else:
                 job.routed.attempts.append(attempt)
                 self._settle(job, Failure(failure.to_error()))
+
+    def _died(self, row: Row, replica: Replica, attempt: result_pb2.Attempt) -> None:
+        """The model died under this row, or did not answer in time: is it the cause?"""
+        deaths = 1 + deaths_of(row.first.routed, self._model.name)
+        if is_poison(deaths, self._model.max_rows):
+            for job in self._release(row):
+                job.routed.attempts.append(attempt)
+                self._settle(job, Failure(_poison(deaths), dead_letter=True))
+        elif not replica.answers and any(each.answers for each in self._replicas):
+            for job in row.jobs:
+                job.routed.attempts.append(attempt)
+        else:
+            for job in self._release(row):
+                # No longer each time, since nothing is sent until the model answers.
+                self._settle(job, Retry(self._clock.now() + self._settings.retry_first_s, attempt))
 
     def _settle_all(self, row: Row, failure: Failure) -> None:
         for job in self._release(row):
@@ -354,3 +396,8 @@ class Lane:
     def _answers(self) -> None:
         self._opened()
         self._turn()
+
+
+def _poison(deaths: int) -> result_pb2.Error:
+    message = f"the model died, or did not answer in time, {deaths} times under this request, the last two times alone"
+    return result_pb2.Error(code=Code.POISON, message=message, retryable=False)

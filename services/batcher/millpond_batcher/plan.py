@@ -20,8 +20,8 @@ from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
 from millpond_batcher.backlog import Backlog, Drawn, Group, Item, Room, Waiting
 from millpond_batcher.cost_model import Cost
 
-Reason = Literal["full", "waited", "deadline"]
-"""Why a window closed."""
+Reason = Literal["full", "waited", "deadline", "suspects"]
+"""Why a window closed; suspects run apart from it (suspects.py)."""
 
 TIERS = (TIER_REALTIME, TIER_STANDARD, TIER_OVERNIGHT)
 """Who goes first, where no deadline is near."""

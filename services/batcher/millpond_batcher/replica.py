@@ -14,13 +14,14 @@ from millpond_batcher.revival import Revival
 
 @dataclass(eq=False)
 class Replica:
-    """tokens: of the rows that run there."""
+    """tokens: of the rows that run there. apart: they are suspects, and nothing else is to run with them."""
 
     engine: Engine
     revival: Revival
     limit: Limit
     rows: int = 0
     tokens: int = 0
+    apart: bool = False
     reviving: asyncio.Task[None] | None = None
 
     _area: float = 0.0

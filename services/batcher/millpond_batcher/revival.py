@@ -18,7 +18,7 @@ SAY_EVERY_S = 60.0
 """Between two lines that say the same."""
 
 RELOAD_EVERY_S = 60.0
-"""A model that dies at once when it is loaded costs a load a minute."""
+"""A model that never answers, however often it is loaded, costs a load a minute."""
 
 SPREAD_S = 1.0
 """Replicas see a model die at the same moment; the first to look again after its own part of this loads it."""
@@ -45,6 +45,8 @@ class Revival:
         if self._said:
             logger.info("model %s answers", self._name)
         self._said = ""
+        # One that answers and dies later is loaded at once: a request that kills it is being looked for.
+        self._reloaded_at = -RELOAD_EVERY_S
 
     async def _bring_back(self) -> None:
         await asyncio.sleep(random.uniform(0, SPREAD_S))  # noqa: S311

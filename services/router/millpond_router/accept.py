@@ -71,6 +71,8 @@ def accept(record: Record, terms: Terms, topic_id: str, tenant: str | None, now:
     complete(request, default_id(topic_id, record.partition.number, record.offset), tenant)
     routed = envelope_pb2.Routed(request=request, format=format_of(content_type), replay=_replay(record.headers))
     routed.accepted_at.FromMilliseconds(record.timestamp_ms)
+    routed.origin.topic, routed.origin.partition = record.partition
+    routed.origin.offset = record.offset
     accepted = Accepted(routed, tier, body or body_hash(request))
     if refused is not None:
         refuse(accepted, refused, terms)

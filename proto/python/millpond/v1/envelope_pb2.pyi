@@ -22,7 +22,7 @@ WIRE_FORMAT_JSON: WireFormat
 WIRE_FORMAT_PROTOBUF: WireFormat
 
 class Routed(_message.Message):
-    __slots__ = ("request", "decision", "embedding", "format", "replay", "accepted_at", "attempts", "timings_ms", "reject", "answered")
+    __slots__ = ("request", "decision", "embedding", "format", "replay", "accepted_at", "attempts", "timings_ms", "reject", "answered", "origin")
     class TimingsMsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class Routed(_message.Message):
     TIMINGS_MS_FIELD_NUMBER: _ClassVar[int]
     REJECT_FIELD_NUMBER: _ClassVar[int]
     ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     request: _request_pb2.Request
     decision: _result_pb2.Decision
     embedding: Embedding
@@ -50,7 +51,18 @@ class Routed(_message.Message):
     timings_ms: _containers.ScalarMap[str, float]
     reject: _result_pb2.Error
     answered: Answered
-    def __init__(self, request: _Optional[_Union[_request_pb2.Request, _Mapping]] = ..., decision: _Optional[_Union[_result_pb2.Decision, _Mapping]] = ..., embedding: _Optional[_Union[Embedding, _Mapping]] = ..., format: _Optional[_Union[WireFormat, str]] = ..., replay: _Optional[int] = ..., accepted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[_result_pb2.Attempt, _Mapping]]] = ..., timings_ms: _Optional[_Mapping[str, float]] = ..., reject: _Optional[_Union[_result_pb2.Error, _Mapping]] = ..., answered: _Optional[_Union[Answered, _Mapping]] = ...) -> None: ...
+    origin: Origin
+    def __init__(self, request: _Optional[_Union[_request_pb2.Request, _Mapping]] = ..., decision: _Optional[_Union[_result_pb2.Decision, _Mapping]] = ..., embedding: _Optional[_Union[Embedding, _Mapping]] = ..., format: _Optional[_Union[WireFormat, str]] = ..., replay: _Optional[int] = ..., accepted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[_result_pb2.Attempt, _Mapping]]] = ..., timings_ms: _Optional[_Mapping[str, float]] = ..., reject: _Optional[_Union[_result_pb2.Error, _Mapping]] = ..., answered: _Optional[_Union[Answered, _Mapping]] = ..., origin: _Optional[_Union[Origin, _Mapping]] = ...) -> None: ...
+
+class Origin(_message.Message):
+    __slots__ = ("topic", "partition", "offset")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    partition: int
+    offset: int
+    def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class Answered(_message.Message):
     __slots__ = ("output", "served_by", "usage", "status", "error")
