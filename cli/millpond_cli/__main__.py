@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from millpond_cli.commands import cancel, demo, down, logs, send, status, tail, test, up
+from millpond_cli.commands import cancel, chaos, deadletter, demo, down, logs, send, status, tail, test, up
 from millpond_cli.errors import CommandError
 from millpond_cli.setup.errors import SetupError
 from millpond_cli.stack import DidNotStart, NotSetUp, StackError, signals_end
@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test.test)
+app.command("chaos")(chaos.chaos)
+app.add_typer(deadletter.app, name="deadletter")
 app.command("up")(up.up)
 app.command("down")(down.down)
 app.command("status")(status.status)

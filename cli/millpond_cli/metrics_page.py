@@ -26,6 +26,10 @@ class Samples:
     def __init__(self, values: Mapping[tuple[str, Labels], float]) -> None:
         self._values = values
 
+    def __bool__(self) -> bool:
+        """Whether any page answered."""
+        return bool(self._values)
+
     def total(self, name: str, **labels: str) -> float:
         """Over all series of this name with these labels: `total("millpond_in_flight", stage="cache")`."""
         wanted = labels.items()

@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "generator" / "1"))
 
-from echo import Calls, Echo, echo
+from echo import Calls, Echo
 
 MAX_TOKENS = 128
 """Of an answer whose request names no number."""
@@ -59,8 +59,7 @@ class Handler(BaseHTTPRequestHandler):
         except (ValueError, KeyError, TypeError) as failure:
             self._reply(400, {"error": {"message": f"cannot be read: {failure!r}"}})
             return
-        self.server.calls.note(prompt)
-        answer = echo(prompt, max_tokens)
+        answer = self.server.calls.answer(prompt, max_tokens)
         model = str(asked.get("model"))
         if asked.get("stream"):
             self._stream(model, answer)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CALLS_VARIABLE = "MILLPOND_ECHO_CALLS"
 """Names a file that gets each call's prompt before its answer: it counts calls where processes are killed."""
+
+GARBLED_VARIABLE = "MILLPOND_ECHO_GARBLED"
+"""Of a process's answers, each of this number's multiples makes no sense: what a model does that is broken."""
+
+GARBLED_REASON = "garbled"
+"""No reason for which an answer may end."""
 
 LONGEST_LINE = 200
 """Characters of a prompt that are written there: what lies under 4,096 bytes is appended whole or not at all."""
@@ -30,13 +36,24 @@ def echo(prompt: str, max_tokens: int) -> Echo:
 
 
 class Calls:
-    """The file of calls, where one is named."""
+    """The calls of one process, and the file of them, where one is named."""
 
     def __init__(self) -> None:
+        self._garbled_every = int(os.environ.get(GARBLED_VARIABLE) or 0)
+        self._count = 0
         path = os.environ.get(CALLS_VARIABLE)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if path else None
 
-    def note(self, prompt: str) -> None:
+    def answer(self, prompt: str, max_tokens: int) -> Echo:
+        """The answer of a call, which is noted before."""
+        self._note(prompt)
+        self._count += 1
+        answer = echo(prompt, max_tokens)
+        if self._garbled_every and self._count % self._garbled_every == 0:
+            return replace(answer, finish_reason=GARBLED_REASON)
+        return answer
+
+    def _note(self, prompt: str) -> None:
         if self._file is not None:
             line = " ".join(prompt.split())[:LONGEST_LINE]
             os.write(self._file, f"{line}\n".encode())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
-from echo import Calls, Echo, echo
+from echo import Calls, Echo
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -29,9 +29,9 @@ class TritonPythonModel:
             # What a look whether the model answers asks.
             message = "invalid_params: the prompt is empty"
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG))
-        self._calls.note(prompt)
         sampling = json.loads(_bytes(request, "sampling_parameters") or b"{}")
-        return pb_utils.InferenceResponse(output_tensors=_tensors(echo(prompt, sampling.get("max_tokens", MAX_TOKENS))))
+        answer = self._calls.answer(prompt, sampling.get("max_tokens", MAX_TOKENS))
+        return pb_utils.InferenceResponse(output_tensors=_tensors(answer))
 
 
 def _tensors(answer: Echo) -> list[Any]:

@@ -1,0 +1,120 @@
+"""What is seen while faults happen: who has what in hand, how many calls models got, when results come."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from millpond_cli import metrics_page
+from millpond_cli.chaos.schedule import Fault, Step
+from millpond_cli.stack import Stack
+
+CALLERS = ("batcher", "frontier")
+"""Stages that call models."""
+
+HARMED_BY: Mapping[str, tuple[str, ...]] = {
+    "batcher": ("batcher",),
+    "frontier": ("frontier",),
+    "triton": ("batcher",),
+    # A transaction that fails is tried again with the answers that are there; a member cast out loses them.
+    "kafka": CALLERS,
+}
+"""What is harmed → the stages whose calls may be made again for it."""
+
+LOOK_S = 0.5
+
+
+class Watch:
+    """While it is open it looks at the services' pages twice a second.
+
+    calls_file: where an echo notes its calls; None where the services' own counters are to be added up, without those
+    calls that were in flight when their caller was killed.
+    """
+
+    def __init__(self, stack: Stack, calls_file: Path | None) -> None:
+        self._stack = stack
+        self._calls_file = calls_file
+        self._pages = {
+            name: f"{url}/metrics" for name, url in stack.addresses.http.items() if name.partition("-")[0] in CALLERS
+        }
+        self._in_flight: dict[str, float] = dict.fromkeys(self._pages, 0.0)
+        self._calls: dict[str, float] = dict.fromkeys(self._pages, 0.0)
+        """Of each instance's process that runs."""
+        self._calls_before = 0.0
+        """Of those that ended."""
+        self._away: set[str] = set()
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep_looking, name="watch", daemon=True)
+        self.in_flight_at_faults = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+        self._look()
+
+    @property
+    def model_calls(self) -> int:
+        if self._calls_file is None:
+            return round(self._calls_before + sum(self._calls.values()))
+        return self._calls_file.read_bytes().count(b"\n") if self._calls_file.exists() else 0
+
+    def struck(self, step: Step) -> None:
+        """A fault is about to happen, or a frozen instance about to wake."""
+        self._look()
+        component = step.instance.partition("-")[0]
+        self._count(HARMED_BY.get(component, ()))
+        if component in CALLERS and step.fault is not Fault.FREEZE:
+            with self._lock:
+                self._away.add(step.instance)
+
+    def _count(self, stages: Sequence[str]) -> None:
+        with self._lock:
+            held = [count for name, count in self._in_flight.items() if name.partition("-")[0] in stages]
+            self.in_flight_at_faults += round(sum(held))
+
+    def _keep_looking(self) -> None:
+        while not self._over.wait(LOOK_S):
+            self._look()
+            states = self._stack.status()
+            with self._lock:
+                back = [name for name in self._away if states[name].state == "ready"]
+                self._away.difference_update(back)
+            for name in back:
+                self._count(HARMED_BY[name.partition("-")[0]])
+
+    def _look(self) -> None:
+        for name, page in self._pages.items():
+            samples = metrics_page.read([page])
+            with self._lock:
+                # Where a page does not answer, what it said last still holds until the next process's does.
+                if not samples:
+                    continue
+                calls = samples.total("millpond_engine_seconds_count")
+                if calls < self._calls[name]:
+                    self._calls_before += self._calls[name]
+                self._calls[name] = calls
+                self._in_flight[name] = samples.total("millpond_in_flight")
+
+
+class Arrivals:
+    """When a reader of ai.results saw something new: what it had to wait for at the longest."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self._last = time.monotonic()
+
+    def look(self, *, new: bool, due: bool) -> None:
+        now = time.monotonic()
+        if due:
+            self.longest_s = max(self.longest_s, now - self._last)
+        if new or not due:
+            self._last = now

@@ -1,0 +1,51 @@
+"""`./millpond chaos`"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millpond_cli.chaos.report import broken, figures, words
+from millpond_cli.chaos.run import Plan, run_chaos
+from millpond_cli.commands.options import Model, known
+from millpond_cli.errors import CommandError
+from millpond_cli.setup.home import home
+from millpond_cli.setup.progress import print_line, shown
+from millpond_cli.setup.set_up import ready
+from millpond_cli.stack import free_port_base
+
+
+def chaos(  # noqa: PLR0917
+    requests: Annotated[int, typer.Option(min=1, metavar="N", help="How many.")] = 1000,
+    kills: Annotated[int, typer.Option(min=0, metavar="K", help="Faults, spread over the time of the load.")] = 10,
+    seed: Annotated[int, typer.Option(help="Decides what is sent, and which fault comes when.")] = 7,
+    model: Model = "echo",
+    replicas: Annotated[int, typer.Option(min=1, max=2, help="Of each service.")] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
+) -> None:
+    """Kill everything while requests flow, and count what is lost or comes twice.
+
+    Exit status 1 where a target is missed. It has a stack of its own, on ports that are free; what that wrote stays in
+    .millpond/chaos for a look afterwards.
+    """
+    known(model)
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise CommandError(f"--json {json_file}: there is no such folder")
+    place = home()
+    with shown() as report, ready(place, report):
+        pass
+    run = place.root / "chaos"
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True)
+    plan = Plan(requests, kills, seed, model, replicas)
+    outcome = run_chaos(place, run, free_port_base(), plan, lambda line: print_line("chaos", line))
+    written = {**figures(outcome.found, outcome.course), "environment": outcome.environment}
+    if json_file is not None:
+        json_file.write_text(json.dumps(written, indent=2) + "\n")
+    print(words(outcome.found, outcome.course), flush=True)
+    if missed := broken(written):
+        raise CommandError(f"{'; '.join(missed)}. Logs and data are in {run}", 1)
