@@ -16,6 +16,7 @@ from millpond.v1.result_pb2 import Result, Route, Status
 from millpond_core import topics
 from millpond_core.codec import CONTENT_TYPE, READ_LIMIT_BYTES, decode_request
 from millpond_core.dead_letter import LARGEST_BYTES, dead_letter
+from millpond_core.envelope import REPLAY_HEADER
 from millpond_core.errors import Code
 from millpond_core.identity import MAX_ID_CHARACTERS, NO_TENANT
 from millpond_core.json_codec import WHOLE, map_entry, words_of
@@ -102,7 +103,7 @@ def test_every_error_code_is_told() -> None:
 
 
 def test_every_header_is_told() -> None:
-    assert list(rows_of("Headers")) == [CONTENT_TYPE, TRACEPARENT]
+    assert list(rows_of("Headers")) == [CONTENT_TYPE, TRACEPARENT, REPLAY_HEADER]
 
 
 def test_every_header_of_a_dead_letter_is_told() -> None:
