@@ -55,12 +55,12 @@ def test_what_hangs_or_answers_nonsense_costs_time_and_no_request(tmp_path: Path
     How does it do it? SIGSTOP and SIGCONT for the hangs, SIGKILL for Kafka; the echo garbles its own answers.
     """
     steps = [
-        Step(2.0, "milvus", Fault.FREEZE, 6.0),
-        Step(6.0, "triton", Fault.FREEZE, 8.0),
-        Step(10.0, "kafka", Fault.KILL),
-        Step(24.0, "kafka", Fault.KILL),
+        Step(3.0, "milvus", Fault.FREEZE, 6.0),
+        Step(3.0, "triton", Fault.FREEZE, 8.0),
+        Step(12.0, "kafka", Fault.KILL),
+        Step(6.0, "kafka", Fault.KILL),
     ]
-    plan = Plan(600, len(steps), 11, load_s=30)
+    plan = Plan(600, len(steps), 11)
     garbled = {"MILLPOND_ECHO_GARBLED": "7"}
     outcome = run_chaos(home(), tmp_path, free_port_base(), plan, told, steps=steps, environment=garbled)
     nothing_is_broken(outcome)

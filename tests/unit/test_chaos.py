@@ -27,8 +27,7 @@ def test_a_schedule_is_its_seeds_and_meets_every_victim(kills: int, seed: int, r
     steps = schedule(kills, seed, replicas)
     assert steps == schedule(kills, seed, replicas)
     assert len(steps) == kills
-    times = [step.at_s for step in steps]
-    assert times == sorted(times)
+    assert all(step.after_s > 0 for step in steps)
     if kills >= 8:
         struck = {step.instance.partition("-")[0] for step in steps}
         assert struck == {*SERVICES, "triton", "milvus", "kafka"}

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from millpond_cli.chaos.schedule import Fault, Step
-from millpond_cli.stack import Stack
+from millpond_cli.stack import ComponentState, Stack
 
-PRESENT_S = 120.0
-"""Seconds that a victim which is not there is waited for: it is being started again."""
+PRESENT_S = 180.0
+"""Seconds that a victim which is not there, or a Kafka that is not ready, is waited for: it is being started again."""
 
 LOOK_S = 0.1
 
@@ -29,24 +29,42 @@ class Faults:
         self._struck = struck
         self._report = report
         self._restarts: list[threading.Thread] = []
+        self._at = (0, time.monotonic(), 0.0)
+        """The step that is next, since when, and how long until it is due."""
         self.kills: Counter[str] = Counter()
         """Victim → how often."""
 
-    def run(self, began: float) -> None:
-        """began: what the steps' times count from, on the monotonic clock. Returns when all is done and undone."""
+    @property
+    def progress(self) -> float:
+        """From 0 to 1: how much of the schedule is over."""
+        number, since, gap_s = self._at
+        within = min((time.monotonic() - since) / gap_s, 1) if gap_s else 0
+        return (number + within) / len(self._steps) if number < len(self._steps) else 1.0
+
+    def run(self) -> None:
+        """Returns when all is done and undone."""
+        began = time.monotonic()
         wakings: list[tuple[float, int, Step]] = []
         try:
             for number, step in enumerate(self._steps):
-                self._wake(wakings, began + step.at_s)
-                _sleep_until(began + step.at_s)
-                self._await_process(step.instance)
-                self._report(f"{step.at_s:6.1f} s  {step.victim}: {step.instance}")
+                now = time.monotonic()
+                self._at = (number, now, step.after_s)
+                self._wake(wakings, now + step.after_s)
+                _sleep_until(now + step.after_s)
+                self._await(step.instance, lambda state: state.identity is not None)
+                self._report(f"{time.monotonic() - began:6.1f} s  fault {number + 1}, {step.victim}: {step.instance}")
                 self._struck(step)
                 self.kills[step.victim] += 1
                 self._strike(step)
+                if step.instance == "kafka":
+                    # Without it nobody has anything in hand: the next fault would find nothing to harm.
+                    for restart in self._restarts:
+                        restart.join()
+                    self._await("kafka", lambda state: state.state == "ready")
                 if step.fault is Fault.FREEZE:
                     heapq.heappush(wakings, (time.monotonic() + step.for_s, number, step))
             self._wake(wakings, float("inf"))
+            self._at = (len(self._steps), 0.0, 0.0)
         finally:
             for _, _, step in wakings:
                 self._stack.send_signal(step.instance, signal.SIGCONT)
@@ -74,10 +92,10 @@ class Faults:
             self._stack.send_signal(step.instance, signal.SIGCONT)
             heapq.heappop(wakings)
 
-    def _await_process(self, instance: str) -> None:
+    def _await(self, instance: str, condition: Callable[[ComponentState], bool]) -> None:
         """A victim that is dead just now is struck as soon as it starts."""
         until = time.monotonic() + PRESENT_S
-        while self._stack.status()[instance].identity is None:
+        while not condition(self._stack.status()[instance]):
             if time.monotonic() > until:
                 raise TimeoutError(f"{instance} did not start again within {PRESENT_S:g} s")
             time.sleep(LOOK_S)

@@ -52,7 +52,7 @@ QUICK = {
 
 @dataclass(frozen=True)
 class Plan:
-    """model: "echo" or "real". replicas: of each service. load_s: seconds of the load; None: of the faults."""
+    """model: "echo" or "real". replicas: of each service. load_s: seconds of the load; None: as long as the faults."""
 
     requests: int
     kills: int
@@ -87,7 +87,6 @@ def run_chaos(
     """
     steps = schedule(plan.kills, plan.seed, plan.replicas) if steps is None else steps
     sendings = load(plan.requests, plan.seed)
-    load_s = plan.load_s or (steps[-1].at_s if steps else 1.0)
     calls_file = run / "model-calls" if plan.model == "echo" else None
     variables = {**QUICK, **(environment or {}), **({"MILLPOND_ECHO_CALLS": str(calls_file)} if calls_file else {})}
     stack = Stack(
@@ -102,10 +101,11 @@ def run_chaos(
     )
     with stack:
         settings = settings_of(stack.addresses)
-        report(f"{len(sendings)} records in {load_s:.0f} s, {len(steps)} faults")
+        report(f"{len(sendings)} records to send, {len(steps)} faults to come")
         with Watch(stack, calls_file) as watch:
-            senders = Senders(settings, sync_tier(stack), sendings, load_s)
             faults = Faults(stack, steps, watch.struck, report)
+            progress = time_passing(plan.load_s) if plan.load_s else lambda: faults.progress
+            senders = Senders(settings, sync_tier(stack), sendings, progress)
             ran = _Run(stack, settings, senders, faults, trouble=trouble, report=report)
             ran.go()
         figures = measured_on(home, stack.addresses.triton_http)
@@ -154,8 +154,7 @@ class _Run:
         began = time.monotonic()
         works = {"load": self.senders.run, "faults": self.faults.run, "trouble": self._make_trouble}
         threads = [
-            threading.Thread(target=self._guarded, args=(work, began), name=name, daemon=True)
-            for name, work in works.items()
+            threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True) for name, work in works.items()
         ]
         with Results(self._settings, from_beginning=True) as results:
             for thread in threads:
@@ -180,14 +179,13 @@ class _Run:
             raise CommandError(f"the run broke off: {self._failures[0]!r}", 1)
         self._settle()
 
-    def _make_trouble(self, began: float) -> None:
-        del began
+    def _make_trouble(self) -> None:
         if self._trouble is not None:
             self._trouble(self._stack)
 
-    def _guarded(self, work: Callable[[float], None], began: float) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
         try:
-            work(began)
+            work()
         except BaseException as failure:
             self._failures.append(failure)
 
@@ -204,6 +202,12 @@ class _Run:
             except KafkaException:
                 pass
             time.sleep(LOOK_S)
+
+
+def time_passing(seconds: float) -> Callable[[], float]:
+    """The share of so many seconds that has passed since now."""
+    began = time.monotonic()
+    return lambda: min((time.monotonic() - began) / seconds, 1.0)
 
 
 def sync_tier(stack: Stack) -> Sequence[str]:

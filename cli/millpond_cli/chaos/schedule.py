@@ -30,9 +30,9 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """at_s: from the beginning of the load. instance: `batcher`, or `batcher-1`. for_s: how long a freeze lasts."""
+    """after_s: since the step before. instance: `batcher`, or `batcher-1`. for_s: how long a freeze lasts."""
 
-    at_s: float
+    after_s: float
     instance: str
     fault: Fault
     for_s: float = 0.0
@@ -54,13 +54,11 @@ def schedule(kills: int, seed: int, replicas: int) -> Sequence[Step]:
     Victims come in rounds, each in an order of its own: a run of 8 faults has met all of them.
     """
     chance = random.Random(seed)  # noqa: S311
-    at_s = 0.0
     steps: list[Step] = []
     for victim in _victims(chance):
         if len(steps) == kills:
             return steps
-        at_s += chance.uniform(*GAP_S)
-        steps.append(_step(victim, round(at_s, 2), replicas, chance))
+        steps.append(_step(victim, chance.uniform(*GAP_S), replicas, chance))
     raise AssertionError("the victims never end")
 
 
@@ -71,18 +69,18 @@ def _victims(chance: random.Random) -> Iterator[str]:
         yield from round_
 
 
-def _step(victim: str, at_s: float, replicas: int, chance: random.Random) -> Step:
+def _step(victim: str, after_s: float, replicas: int, chance: random.Random) -> Step:
     number = chance.randrange(replicas)
     if victim == "zombie":
         service = chance.choice(SERVICES)
-        return Step(at_s, _instance(service, number), Fault.FREEZE, chance.uniform(*ZOMBIE_S))
+        return Step(after_s, _instance(service, number), Fault.FREEZE, chance.uniform(*ZOMBIE_S))
     if victim in SERVICES:
-        return Step(at_s, _instance(victim, number), Fault.KILL)
+        return Step(after_s, _instance(victim, number), Fault.KILL)
     if victim == "kafka":
-        return Step(at_s, victim, chance.choice((Fault.KILL, Fault.KILL, Fault.RESTART)))
+        return Step(after_s, victim, chance.choice((Fault.KILL, Fault.KILL, Fault.RESTART)))
     if chance.random() < 1 / 3:
-        return Step(at_s, victim, Fault.FREEZE, chance.uniform(*HANG_S))
-    return Step(at_s, victim, Fault.KILL)
+        return Step(after_s, victim, Fault.FREEZE, chance.uniform(*HANG_S))
+    return Step(after_s, victim, Fault.KILL)
 
 
 def _instance(service: str, number: int) -> str:

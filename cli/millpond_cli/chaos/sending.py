@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -40,10 +40,12 @@ LOOK_S = 0.05
 class Senders:
     """accepted, doubtful: what Kafka or the sync tier has confirmed, and what it has not. again: repeated calls."""
 
-    def __init__(self, settings: Settings, sync: Sequence[str], load: Sequence[Sending], load_s: float) -> None:
-        """sync: addresses of the sync tier, host:port. load_s: seconds over which the load is spread."""
+    def __init__(
+        self, settings: Settings, sync: Sequence[str], load: Sequence[Sending], progress: Callable[[], float]
+    ) -> None:
+        """sync: addresses of the sync tier, host:port. progress: from 0 to 1, how much of the load is due."""
         self._load = load
-        self._load_s = load_s
+        self._progress = progress
         self._producer = Producer(
             settings.kafka_client(
                 {
@@ -73,12 +75,11 @@ class Senders:
         with self._lock:
             return [each for number, each in enumerate(self._load) if number not in self._accepted]
 
-    def run(self, began: float) -> None:
-        """began: on the monotonic clock."""
+    def run(self) -> None:
         with ThreadPoolExecutor(CALLERS, "sync") as callers:
             for number, sending in enumerate(self._load):
-                while (wait_s := began + sending.at * self._load_s - time.monotonic()) > 0:
-                    self._producer.poll(min(wait_s, LOOK_S))
+                while min(sending.at, 1.0) > self._progress():
+                    self._producer.poll(LOOK_S)
                 if sending.sync:
                     callers.submit(self._call, number, sending)
                 else:
