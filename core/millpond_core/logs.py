@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import TextIO
 
 from opentelemetry import trace
@@ -18,6 +19,13 @@ from millpond_core import telemetry
 
 NAMES = {"levelname": "level", "name": "logger", "message": "event", "exc_info": "exception"}
 """Ours for the names that Python's logging uses."""
+
+
+NO_CONNECTION = ": Connect to "
+"""What librdkafka says in a line that a broker takes no connection."""
+
+SAY_AGAIN_S = 10.0
+"""Between two lines that Kafka is away: each client would say it some thirty times a second."""
 
 
 def start_logging(service: str, level: str, stream: TextIO = sys.stderr) -> None:
@@ -32,6 +40,8 @@ def start_logging(service: str, level: str, stream: TextIO = sys.stderr) -> None
         )
     )
     handler.addFilter(_add_trace_id)
+    if level != "debug":
+        handler.addFilter(KafkaAway())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
@@ -40,3 +50,23 @@ def _add_trace_id(record: logging.LogRecord) -> bool:
     if not hasattr(record, "trace_id") and span.get_span_context().is_valid:
         record.trace_id = telemetry.trace_id(span)
     return True
+
+
+class KafkaAway(logging.Filter):
+    """Of all that this process's clients say of a Kafka that is away, lets a line through once a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = record.getMessage()
+        if NO_CONNECTION not in said:
+            return True
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + SAY_AGAIN_S
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args = "waiting for Kafka: start it, or correct kafka_bootstrap: %s", (said,)
+        return True

@@ -62,3 +62,14 @@ def test_an_exception_is_in_its_line(stream: io.StringIO) -> None:
 def test_what_is_below_the_level_is_not_written(stream: io.StringIO) -> None:
     logging.getLogger("millpond.test").debug("detail")
     assert lines(stream) == []
+
+
+def test_a_kafka_that_is_away_is_one_line_that_says_what_to_do(stream: io.StringIO) -> None:
+    log = logging.getLogger("millpond.test")
+    for client in ("consumer-1", "producer-2", "consumer-1"):
+        log.error("%s [%s] %s", "FAIL", client, "127.0.0.1:1/1: Connect to ipv4#127.0.0.1:1 failed: Connection refused")
+    log.error("%s [%s] %s", "TXNERR", "producer-2", "the transaction failed")
+    away, other = lines(stream)
+    assert away["event"].startswith("waiting for Kafka: start it, or correct kafka_bootstrap: FAIL [consumer-1]")
+    assert away["level"] == "WARNING"
+    assert (other["event"], other["level"]) == ("TXNERR [producer-2] the transaction failed", "ERROR")
