@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Message
 
 from millpond.v1 import result_pb2
 from millpond_cli import metrics_page
 from millpond_cli.client import Results, result_in
 from millpond_cli.stack import Addresses
+from millpond_cli.topic_reader import everything_on
 from millpond_core import topics
 from millpond_core.settings import Settings
 
@@ -26,28 +27,7 @@ class Pipeline:
 
     def everything_on(self, topic: str) -> Sequence[Message]:
         """All that a read_committed reader sees by now."""
-        consumer = Consumer(
-            self.settings.kafka_client(
-                {"group.id": "e2e", "isolation.level": "read_committed", "enable.partition.eof": True}
-            )
-        )
-        try:
-            partitions = list(consumer.list_topics(topic, PATIENCE_S).topics[topic].partitions)
-            consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-            found: list[Message] = []
-            ended = 0
-            while ended < len(partitions):
-                message = consumer.poll(PATIENCE_S)
-                assert message is not None, f"{topic} cannot be read to its end"
-                error = message.error()
-                if error is None:
-                    found.append(message)
-                else:
-                    assert error.code() == KafkaError._PARTITION_EOF  # pyright: ignore[reportPrivateUsage]
-                    ended += 1
-            return found
-        finally:
-            consumer.close()
+        return list(everything_on(self.settings, topic))
 
     def results(self) -> Sequence[result_pb2.Result]:
         return [result_in(message) for message in self.everything_on(topics.RESULTS)]

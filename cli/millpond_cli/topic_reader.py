@@ -15,20 +15,28 @@ CHUNK = 500
 
 
 def everything_on(settings: Settings, *names: str) -> Iterator[Message]:
-    """Every record of these topics, from their beginnings to their ends. Raises KafkaException."""
+    """Every record of these topics, from their beginnings to their ends as they are now. Raises KafkaException.
+
+    What is written meanwhile is left out: whoever writes because of what is read here would never come to an end.
+    """
     consumer = _consumer(settings)
     try:
         standing = consumer.list_topics(timeout=ANSWER_S).topics
         places = [TopicPartition(name, number, 0) for name in names for number in standing[name].partitions]
-        left = {(place.topic, place.partition) for place in places}
-        consumer.assign(places)
+        ends = {(place.topic, place.partition): consumer.get_watermark_offsets(place, ANSWER_S)[1] for place in places}
+        left = {place for place, end in ends.items() if end > 0}
+        consumer.assign([place for place in places if (place.topic, place.partition) in left])
         while left:
             for message in _some(consumer):
+                place, offset = (message.topic() or "", message.partition() or 0), message.offset() or 0
                 error = message.error()
                 if error is None:
-                    yield message
+                    if offset < ends[place]:
+                        yield message
+                    if offset >= ends[place] - 1:
+                        left.discard(place)
                 elif error.code() == KafkaError._PARTITION_EOF:  # pyright: ignore[reportPrivateUsage]
-                    left.discard((message.topic() or "", message.partition() or 0))
+                    left.discard(place)
                 elif error.fatal():
                     raise KafkaException(error)
     finally:
