@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 
 from cluster import Cluster, InMemory, RealKafka, fresh, held, polls, records_of
-from millpond_core.processor import Aborted, Fenced, Outgoing, Partition, Position, Record
+from millpond_cli.setup.home import home
+from millpond_cli.stack import Stack, free_port_base
+from millpond_core.processor import Aborted, Broker, Fenced, Outgoing, Partition, Position, Record, Unreachable
+
+BOUND_S = 60.0
+"""Until something that must come is missed."""
 
 
 @pytest.fixture(params=["memory", "kafka"])
@@ -163,6 +170,29 @@ def test_a_reader_sees_nothing_of_a_transaction_that_was_not_committed(kafka: st
     reader.close()
     broker.close()
     cluster.close()
+
+
+def test_the_end_is_found_again_where_kafka_was_started_again(tmp_path: Path) -> None:
+    """With each start a partition's leader has another epoch, and a client that knows the last one is refused."""
+    with Stack(home().root, free_port_base(), only={"kafka"}, run=tmp_path) as stack:
+        cluster = RealKafka(stack.addresses.kafka)
+        topic = cluster.topic(1)
+        cluster.append(Outgoing(topic, b"key", b"value"))
+        broker = cluster.member(fresh("group"), 0, [topic])
+        assert values_read(broker, topic) == [b"value"]
+        stack.restart("kafka")
+        assert values_read(broker, topic) == [b"value"]
+        broker.close()
+
+
+def values_read(broker: Broker, topic: str) -> list[bytes | None]:
+    """All of partition 0, asked for as the claims are: again, while Kafka does not answer."""
+    until = time.monotonic() + BOUND_S
+    while True:
+        try:
+            return [record.value for records, _ in broker.read(Partition(topic, 0), 0) for record in records]
+        except Unreachable:
+            assert time.monotonic() < until, "Kafka is back, and never answers"
 
 
 def test_keys_go_where_every_other_producer_of_millpond_sends_them(kafka: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -43,6 +45,22 @@ RETRY_MS = {"retry.backoff.ms": 1, "retry.backoff.max.ms": 10}
 READ_WAIT_S = 0.05
 """Seconds that a read waits for more before it gives what it has."""
 
+ASK_AGAIN_S = 0.2
+"""Seconds between two questions to a broker that cannot answer yet."""
+
+PASSING = (
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._WAIT_COORD,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+)
+"""What a broker that is away, or was just started, answers to the question for positions."""
+
 CLOSE_S = 0.1
 """Seconds that the last poll waits."""
 
@@ -66,6 +84,8 @@ class ConfluentBroker:
         self._revoked: list[Partition] = []
         self._assigned: list[Position] = []
         self._reader: Consumer | None = None
+        self._left_unassigned = False
+        """Whether the client waits to be told of an assignment that was never made: it cannot be closed any more."""
         self._admin = AdminClient(self._client, logger=logger)
         member = f"{group}-{replica}"
         self._producer = Producer(
@@ -167,6 +187,8 @@ class ConfluentBroker:
 
     def close(self) -> None:
         # The client hangs for ever when it is closed while an assignment waits to be told: none comes after this.
+        if self._left_unassigned:
+            return
         try:
             self._consumer.unsubscribe()
             self._consumer.poll(CLOSE_S)
@@ -235,13 +257,19 @@ class ConfluentBroker:
             )
             return found[place].result(CALL_S).offset
         except (KafkaException, TimeoutError) as failure:
+            # It asks with the leader's epoch that it learned first, and a broker that was started again refuses that for
+            # ever; a new client learns it anew.
+            self._admin = AdminClient(self._client, logger=logger)
             raise Unreachable(str(failure)) from failure
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not partitions:
             return
-        # Waits for transactions that are about to commit offsets: the position is what it will stay.
-        committed = consumer.committed(partitions, CALL_S)
+        try:
+            committed = positions(consumer, partitions)
+        except KafkaException:
+            self._left_unassigned = True
+            raise
         start: list[TopicPartition] = []
         for place in committed:
             fresh = place.offset < 0
@@ -256,3 +284,31 @@ class ConfluentBroker:
         # One that came and went between two polls was never told of.
         self._assigned = [each for each in self._assigned if each.partition not in gone]
         # The client unassigns them itself when this returns.
+
+
+class Committed(Protocol):
+    """What `positions` needs of a Consumer."""
+
+    def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]: ...
+
+
+def positions(consumer: Committed, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """What the group committed last; asked until Kafka says it. Raises KafkaException where asking again is no use.
+
+    Waits for transactions that are about to commit offsets: the position is what it will stay. A broker that was just
+    started takes its time, and may say of single partitions that it does not know yet: that is not "never committed".
+    """
+    while True:
+        try:
+            found = consumer.committed(partitions, CALL_S)
+        except KafkaException as failure:
+            errors: list[KafkaError] = [failure.args[0]]
+        else:
+            errors = [place.error for place in found if place.error is not None]
+            if not errors:
+                return found
+        wrong = errors[0]
+        if wrong.fatal() or not (wrong.retriable() or wrong.code() in PASSING):
+            raise KafkaException(wrong)
+        logger.warning("waiting for the positions of %d partitions: %s", len(partitions), wrong.str())
+        time.sleep(ASK_AGAIN_S)
