@@ -257,8 +257,8 @@ class ConfluentBroker:
             )
             return found[place].result(CALL_S).offset
         except (KafkaException, TimeoutError) as failure:
-            # It asks with the leader's epoch that it learned first, and a broker that was started again refuses that for
-            # ever; a new client learns it anew.
+            # It asks with the leader's epoch that it learned first, and a broker that was started again refuses that
+            # for ever; a new client learns it anew.
             self._admin = AdminClient(self._client, logger=logger)
             raise Unreachable(str(failure)) from failure
 
