@@ -7,7 +7,24 @@ from typing import NoReturn
 
 import typer
 
-from millpond_cli.commands import cancel, chaos, deadletter, demo, down, logs, send, status, tail, test, up
+from millpond_cli.commands import (
+    bench,
+    cancel,
+    chaos,
+    deadletter,
+    demo,
+    down,
+    eval,
+    feedback,
+    logs,
+    recalibrate,
+    route,
+    send,
+    status,
+    tail,
+    test,
+    up,
+)
 from millpond_cli.errors import CommandError
 from millpond_cli.setup.errors import SetupError
 from millpond_cli.stack import DidNotStart, NotSetUp, StackError, signals_end
@@ -31,6 +48,11 @@ app.command("send")(send.send)
 app.command("cancel")(cancel.cancel)
 app.command("tail")(tail.tail)
 app.command("logs")(logs.logs)
+app.command("route")(route.route)
+app.command("feedback")(feedback.feedback)
+app.command("recalibrate")(recalibrate.recalibrate)
+app.add_typer(eval.app, name="eval")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> NoReturn:

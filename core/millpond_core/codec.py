@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from millpond.v1 import control_pb2, request_pb2, result_pb2
+from millpond.v1 import control_pb2, feedback_pb2, request_pb2, result_pb2
 from millpond.v1.envelope_pb2 import (
     WIRE_FORMAT_JSON,
     WIRE_FORMAT_PROTOBUF,
@@ -90,6 +90,20 @@ def decode_control(value: bytes | None, content_type: str | bytes | None) -> con
     except FieldError as wrong:
         raise Malformed(wrong.code, str(wrong)) from wrong
     return control
+
+
+def decode_feedback(value: bytes | None, content_type: str | bytes | None) -> feedback_pb2.Feedback:
+    """The judgement in a record of ai.feedback. Raises Malformed."""
+    format = format_of(content_type)
+    if format == WIRE_FORMAT_JSON:
+        return json_codec.decode(value or b"", feedback_pb2.Feedback)
+    try:
+        feedback = feedback_pb2.Feedback.FromString(value or b"")
+    except DecodeError as failure:
+        raise Malformed(Code.MALFORMED, "the record's value is no millpond.v1.Feedback in protobuf") from failure
+    if format == WIRE_FORMAT_UNSPECIFIED:
+        raise Malformed(Code.MALFORMED, "the header content-type must be application/json or application/protobuf")
+    return feedback
 
 
 def encode(message: request_pb2.Request | result_pb2.Result, format: WireFormat) -> bytes:

@@ -90,6 +90,13 @@ EMBEDDER_FAILURES = Counter(
 # Router.
 
 DECISIONS = Counter("millpond_decisions", "Requests routed, by the decision's first reason", ("route", "reason"))
+SHADOW_DECISIONS = Counter(
+    "millpond_shadow_decisions", "Decisions of the candidate heads beside the live ones", ("live", "candidate")
+)
+FEEDBACK = Counter("millpond_feedback", "Judgements of answers read, by what became of them", ("outcome",))
+PROMISE_DRIFT = Gauge(
+    "millpond_promise_drift", "Standard deviations by which recent answers miss their promises", ("model",)
+)
 
 # Cache. outcome: exact, semantic, miss, bypass or unavailable.
 

@@ -163,6 +163,17 @@ class ModelSettings(Section):
         default="MILLPOND_PROVIDER_API_KEY", description="`openai`: the environment variable that holds the key."
     )
     provider_model: str | None = Field(default=None, description="`openai`: the model's name there. Default: `name`.")
+    resembles: str | None = Field(
+        default=None,
+        description="Of the models whose answers the router's heads have seen, the one that it is most like "
+        "(services/router/millpond_router/heads/README.md). Without it, the router promises no quality for it.",
+    )
+    domains: tuple[str, ...] = Field(
+        default=(), description="The domains that it may be chosen for, as the same page lists them. Empty: all."
+    )
+    answer_s: float = Field(
+        default=0, ge=0, description="Seconds that an answer usually takes; it is not chosen for what is due sooner."
+    )
 
     @field_validator("triton")
     @classmethod
@@ -192,9 +203,21 @@ def _default_models(settings: dict[str, Any]) -> list[ModelSettings]:
     small = PricesSettings(synchronous=_flat("0.05"), batch=_flat("0.05"))
     large = PricesSettings(synchronous=_flat("10"), batch=_flat("1"))
     return [
-        ModelSettings(name="smollm2-135m", kind="triton", role="small", context_tokens=2048, price=small),
         ModelSettings(
-            name=settings["provider_model"], kind="openai", role="frontier", context_tokens=4096, price=large
+            name="smollm2-135m",
+            kind="triton",
+            role="small",
+            context_tokens=2048,
+            price=small,
+            resembles="llama3-chatqa-1.5-8b",
+        ),
+        ModelSettings(
+            name=settings["provider_model"],
+            kind="openai",
+            role="frontier",
+            context_tokens=4096,
+            price=large,
+            resembles="gpt-4-1106-preview",
         ),
     ]
 

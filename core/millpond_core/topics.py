@@ -14,6 +14,7 @@ FRONTIER = "ai.frontier"
 RESULTS = "ai.results"
 LEARN = "ai.learn"
 CLAIMS = "ai.claims"
+FEEDBACK = "ai.feedback"
 DEADLETTER = "ai.deadletter"
 CONTROL = "ai.control"
 
@@ -51,6 +52,8 @@ TOPICS = (
     Topic(BATCH_OVERNIGHT, ("cache",), ("batcher",)),
     Topic(FRONTIER, ("cache", "batcher"), ("frontier",)),
     Topic(RESULTS, ("cache", "batcher", "frontier"), ("consumer",), 7 * DAY_MS),
+    # Each replica of the router reads all of it, without a group: what was learned is made of it again at every start.
+    Topic(FEEDBACK, ("producer",), ("router",), 30 * DAY_MS),
     Topic(LEARN, ("cache", "batcher", "frontier"), ("cache",)),
     Topic(CLAIMS, ("cache",), ("cache",), CLAIM_RETENTION_MS, {"cleanup.policy": "compact,delete"}),
     Topic(

@@ -16,7 +16,7 @@ from millpond_cli.commands.tail import TEXT_CHARACTERS, one_line
 from millpond_cli.commands.test import run, static_checks
 from millpond_cli.setup.home import REPOSITORY
 
-FOLDERS = ("core", "proto/python", "cli")
+FOLDERS = ("core", "proto/python", "cli", "services/router")
 
 
 def millpond(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,6 +49,18 @@ def millpond(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["deadletter", "replay"], "name dead letters as PARTITION-OFFSET"),
         (["demo", "--input", "none.jsonl"], "No such file"),
         (["demo", "--json", "none/out.json"], "no such folder"),
+        (
+            ["eval", "router", "none.jsonl", "--task", "guess"],
+            "--task guess: must be domain, intent, strong-weak, models",
+        ),
+        (["eval", "router", "none.jsonl", "--task", "domain", "--fit", "a.jsonl"], "--fit is for --task intent"),
+        (["eval", "router", "none.jsonl", "--task", "domain", "--json", "none/out.json"], "no such folder"),
+        (["eval", "router", "none.jsonl", "--task", "domain"], "none.jsonl: cannot be read"),
+        (["route", "hello", "--tier", "soon"], "--tier soon: must be realtime, standard, overnight"),
+        (["route", "hello", "--config", "none.yaml"], "no such file"),
+        (["feedback", "none.jsonl"], "none.jsonl: cannot be read"),
+        (["recalibrate"], "no stack is up"),
+        (["recalibrate", "--roll-back"], "--roll-back: name the file with --to"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(tmp_path: Path, arguments: list[str], line: str) -> None:

@@ -16,11 +16,23 @@ from millpond_core.embedding import pack
 from millpond_core.errors import Code, Refused
 from millpond_core.settings import ModelSettings, PriceSettings, PricesSettings, Settings
 from millpond_router import rules as rule_files
-from millpond_router.decide import decide, model_names, policy_of
+from millpond_router.calibration import Calibration
+from millpond_router.decide import Learned, Policy, decide, model_names, policy_of
 from millpond_router.features import Features, features_of
+from millpond_router.heads import Reading
+from millpond_router.options import CHEAPEST, NONE_MEETS
+from millpond_router.settings import QualitySection
 
 FREE = PriceSettings(Decimal(0), Decimal(0))
 PRICES = PricesSettings(synchronous=FREE, batch=FREE)
+FREE_PRICES = PRICES
+
+
+def priced(dollars: str) -> PricesSettings:
+    price = PriceSettings(Decimal(dollars), Decimal(dollars))
+    return PricesSettings(synchronous=price, batch=price)
+
+
 SETTINGS = Settings(
     models=[
         ModelSettings(name="little", kind="triton", role="small", context_tokens=2048, price=PRICES),
@@ -181,3 +193,127 @@ def plain(text: str, language: str = "en") -> Features:
 def test_the_shipped_rules_send_work_where_it_is_done_well(text: str, language: str, code: str, model: str) -> None:
     decision = decide(plain(text, language), RULES, POLICY, ACCEPTED_S)
     assert (decision.reasons[0].code, decision.model) == (code, model)
+
+
+# By quality
+
+
+def judged(text: str = "What is the capital of France?", **quality: float) -> Features:
+    given_quality = {"weak": 0.6, "strong": 0.9, **quality}
+    reading = Reading("1-abc", "banking", 0.9, "question", 0.3, 0.1, 0.0, given_quality, {"words": 2.0})
+    return replace(plain(text), reading=reading)
+
+
+BY_QUALITY = Settings(
+    models=[
+        ModelSettings(
+            name="little", kind="triton", role="small", context_tokens=2048, price=priced("0.05"), resembles="weak"
+        ),
+        ModelSettings(
+            name="large", kind="openai", role="frontier", context_tokens=8192, price=priced("10"), resembles="strong"
+        ),
+        ModelSettings(
+            name="bankers",
+            kind="triton",
+            context_tokens=2048,
+            price=priced("0.1"),
+            adapter="bank",
+            resembles="strong",
+            domains=("banking",),
+            answer_s=60,
+        ),
+        ModelSettings(name="unknown", kind="triton", context_tokens=2048, price=FREE_PRICES),
+    ]
+)
+
+
+def policy_with(**quality: Any) -> Policy:
+    return policy_of(BY_QUALITY, QualitySection.model_validate(quality))
+
+
+def test_without_a_floor_the_rules_decide_and_the_options_are_told() -> None:
+    decision = decide(judged(), RULES, policy_with(), ACCEPTED_S)
+    assert decision.model == "little"
+    assert [reason.code for reason in decision.reasons] == ["default"]
+    verdicts = {option.model: option.verdict for option in decision.judgement.options}
+    assert verdicts == {"little": "chosen", "large": "forced", "bankers": "forced", "unknown": "forced"}
+
+
+@pytest.mark.parametrize(
+    ("floor", "model", "code"),
+    [(0.5, "little", CHEAPEST), (0.7, "bankers", CHEAPEST), (0.95, "large", NONE_MEETS)],
+)
+def test_the_cheapest_that_meets_the_floor_is_chosen(floor: float, model: str, code: str) -> None:
+    decision = decide(judged(), RULES, policy_with(min_quality=floor), ACCEPTED_S)
+    assert (decision.model, decision.reasons[-1].code) == (model, code)
+    assert decision.route == ROUTES.get(model, result_pb2.ROUTE_SMALL)
+    assert decision.judgement.min_quality == floor
+
+
+def test_a_tenants_floor_is_its_own() -> None:
+    policy = policy_with(tenants={"default": {"min_quality": 0.7}})
+    assert decide(judged(), RULES, policy, ACCEPTED_S).model == "bankers"
+    assert decide(replace(judged(), tenant="acme"), RULES, policy, ACCEPTED_S).model == "little"
+
+
+def test_an_adapter_is_for_its_domains_and_for_what_can_wait_for_it() -> None:
+    policy = policy_with(min_quality=0.7)
+    assert decide(judged(), RULES, policy, ACCEPTED_S).model == "bankers"
+    soon = decide(replace(judged(), tier=request_pb2.TIER_REALTIME), RULES, policy, ACCEPTED_S)
+    assert soon.model == "large"
+    assert {option.model: option.verdict for option in soon.judgement.options}["bankers"] == "latency"
+    reading = judged().reading
+    assert reading is not None
+    elsewhere = decide(replace(judged(), reading=replace(reading, domain="travel")), RULES, policy, ACCEPTED_S)
+    assert elsewhere.model == "large"
+    assert {option.model: option.verdict for option in elsewhere.judgement.options}["bankers"] == "domain"
+
+
+@given(features(), st.floats(0.01, 1), st.sampled_from(["little", "large", "bankers", "small"]))
+def test_what_a_rule_forbids_is_never_chosen(request: Features, floor: float, forbidden: str) -> None:
+    policy = policy_with(min_quality=floor)
+    rules = rule_files.parse(
+        {
+            "default": "small",
+            "rules": [{"name": "not_it", "when": {"messages": {"min": 1}}, "forbid": forbidden}],
+        },
+        policy.targets,
+        "f",
+    )
+    request = replace(request, model="auto", reading=judged().reading, tokens=20, max_tokens=20)
+    decision = decide(request, rules, policy, ACCEPTED_S)
+    assert decision.model != policy.targets[forbidden].name
+
+
+def test_a_rule_raises_a_floor_and_never_lowers_it() -> None:
+    def model_by(rule_floor: float, tenant_floor: float) -> str:
+        policy = policy_with(min_quality=tenant_floor)
+        rule = {"name": "it", "when": {"messages": {"min": 1}}, "min_quality": rule_floor}
+        rules = rule_files.parse({"default": "small", "rules": [rule]}, policy.targets, "f")
+        return decide(judged(), rules, policy, ACCEPTED_S).model
+
+    assert model_by(0.7, 0.5) == model_by(0.5, 0.7) == "bankers"
+    assert model_by(0.5, 0.5) == "little"
+
+
+def test_a_rule_that_names_a_model_is_not_outbid() -> None:
+    decision = decide(judged("Prove that there are infinitely many primes"), RULES, policy_with(min_quality=0.5), 0)
+    assert (decision.model, decision.reasons[0].code) == ("large", "rule.mathematics")
+    assert {option.verdict for option in decision.judgement.options} == {"chosen", "forced"}
+
+
+def test_with_a_floor_and_nothing_known_the_rules_decide_and_the_result_says_so() -> None:
+    for request in (plain("What is the capital of France?"), replace(plain("What is it?"), vector=None, version="")):
+        decision = decide(request, RULES, policy_with(min_quality=0.9), ACCEPTED_S)
+        assert decision.model == "little"
+        assert "heads.unavailable" in [reason.code for reason in decision.reasons]
+        assert not decision.HasField("judgement")
+
+
+def test_what_outcomes_taught_moves_the_choice() -> None:
+    learned = Learned("beef", "1-abc", {"little": Calibration((0, 1), (0, 0.5))})
+    decision = decide(judged(), RULES, policy_with(min_quality=0.5).with_learned(learned), ACCEPTED_S)
+    assert decision.model == "bankers"
+    option = next(each for each in decision.judgement.options if each.model == "little")
+    assert (option.quality, option.raw_quality) == (pytest.approx(0.3), pytest.approx(0.6))
+    assert decision.judgement.heads == "1-abc+beef"

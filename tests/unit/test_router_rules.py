@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from millpond.v1 import request_pb2
 from millpond_core.embedding import pack
 from millpond_router.features import Features, features_of, words_of
+from millpond_router.heads import Reading
 from millpond_router.rules import SHIPPED, Rules, RulesError, load, parse
 
 MODELS = frozenset({"small", "frontier", "little"})
@@ -105,6 +106,35 @@ def test_the_first_rule_that_holds_decides_and_says_what_it_saw() -> None:
     assert (choice.reason.code, choice.reason.value, choice.reason.detail) == ("rule.this", 2, "code")
 
 
+READING = Reading("1-abc", "banking", 0.9, "code", 0.4, 0.1, 0.0, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        ({"domain": ["banking", "travel"]}, True),
+        ({"domain": "travel"}, False),
+        ({"task": "code"}, True),
+        ({"task": "question"}, False),
+        ({"difficulty": {"min": 0.4, "max": 0.4}}, True),
+        ({"difficulty": {"min": 0.41}}, False),
+        ({"out_of_scope": {"max": 0.2}}, True),
+        ({"domain": "banking", "task": "question"}, False),
+    ],
+)
+def test_what_the_heads_say_is_a_condition_and_holds_never_without_them(when: Any, expected: bool) -> None:
+    assert holds(when, replace(REQUEST, reading=READING)) == expected
+    assert not holds(when, REQUEST)
+
+
+def test_a_rule_may_leave_the_model_open_and_bound_the_choice() -> None:
+    rule = {"name": "it", "when": {"tenant": "acme"}, "min_quality": 0.7, "forbid": "little", "tier": "overnight"}
+    choice = parse({"default": "small", "rules": [rule]}, MODELS, "f").choose(REQUEST)
+    assert (choice.model, choice.open, choice.min_quality, choice.price_weight) == ("small", True, 0.7, None)
+    assert choice.forbidden == {"little"}
+    assert choice.tier == request_pb2.TIER_OVERNIGHT
+
+
 def test_a_rule_may_choose_the_tier() -> None:
     assert rules_of({"tenant": "acme"}, tier="overnight").choose(REQUEST).tier == request_pb2.TIER_OVERNIGHT
 
@@ -169,6 +199,11 @@ def test_a_wrong_file_is_named_with_what_is_wrong(content: Any, line: str) -> No
         ({"similar": {"examples": "a", "at_least": 2}}, {}, "f: rule it: when.similar.at_least: must be less than"),
         ({"tenant": "a"}, {"model": "gpt"}, "f: rule it: model: 'gpt' is none of frontier, little, small"),
         ({"tenant": "a"}, {"tier": "fast"}, "f: rule it: tier 'fast' is none of"),
+        ({"tenant": "a"}, {"model": None}, "f: rule it: must name a model, or one of min_quality, price_weight and"),
+        ({"tenant": "a"}, {"min_quality": 0.5}, "f: rule it: names a model: min_quality, price_weight and forbid are"),
+        ({"tenant": "a"}, {"model": None, "forbid": ["gpt"]}, "f: rule it: forbid: 'gpt' is none of"),
+        ({"tenant": "a"}, {"model": None, "min_quality": 2}, "f: rule it: min_quality: must be less than"),
+        ({"difficulty": {"min": 0.5, "max": 0.4}}, {}, "f: rule it: when.difficulty: max must not be less than min"),
         ({"tenant": "a"}, {"name": "Not this"}, "f: rule Not this: name: must be of a-z, 0-9 and _"),
     ],
 )
@@ -183,7 +218,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(RulesError) as raised:
         parse({"default": "no", "rules": [rule, rule, {"name": "third"}]}, MODELS, "f")
     about = [line.split(": ")[1] for line in raised.value.lines]
-    assert about == ["default", "rule twice", "rule third", "rule third"]
+    assert about == ["default", "rule twice", "rule third"]
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -27,15 +27,18 @@ from millpond_core.settings import Settings
 from millpond_core.telemetry import OnceAWhile
 from millpond_core.topic_admin import await_topics
 from millpond_core.topics import TOPICS, bound_topics
-from millpond_router import header_names
+from millpond_router import head_folder, header_names
 from millpond_router import rules as rule_files
 from millpond_router.accept import Terms
 from millpond_router.at_least_once import App, Consumer
+from millpond_router.brain import Brain
 from millpond_router.decide import model_names, policy_of
 from millpond_router.embedding_window import EmbeddingWindow
 from millpond_router.embeddings import NoEmbeddings, WindowedEmbeddings
 from millpond_router.kafka_client import Client, NoCounterpart, client_of
 from millpond_router.language import LanguageDetector
+from millpond_router.learning import learn
+from millpond_router.remembered import RememberedEmbeddings
 from millpond_router.routing import SERVICE, Embeddings, Item, Routing
 from millpond_router.rules import RulesError
 from millpond_router.settings import RouterSettings
@@ -77,7 +80,7 @@ class FaustFailed(Exception):
 
 async def serve(settings: RouterSettings, runtime: Runtime) -> None:
     """Route until told to stop. Raises FaustFailed."""
-    policy = policy_of(settings)
+    policy = policy_of(settings, settings.router.quality)
     try:
         rules = rule_files.load(settings.router.rules or rule_files.SHIPPED, policy.targets)
         client = client_of({name: value.get_secret_value() for name, value in settings.kafka.items()})
@@ -90,36 +93,51 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
     _quieten(settings)
     runtime.ready("partitions", False, "not assigned yet")
     loading = asyncio.create_task(asyncio.to_thread(LanguageDetector))
-    reads = [*(topic for topic in TOPICS if SERVICE in topic.readers), *bound_topics(settings.tenants_by_topic)]
+    requests = (topic for topic in TOPICS if SERVICE in topic.readers and topic.name != topics.FEEDBACK)
+    reads = [*requests, *bound_topics(settings.tenants_by_topic)]
     writes = [topic for topic in TOPICS if SERVICE in topic.writers]
     ids = await runtime.unless_stopping(await_topics(settings, [*reads, *writes], runtime.ready))
     embedder = Embedder(settings.triton, settings.router.embed_timeout_s)
+    own = settings.router
+    resembled = {target.resembles for target in policy.models if target.resembles}
+    brain = Brain(own.heads or head_folder.SHIPPED, own.calibration, models=resembled)
+    shadow = Brain(own.shadow_heads, what="candidate heads", models=resembled) if own.shadow_heads else None
+    brains = [each for each in (brain, shadow) if each is not None]
+    for each in brains:
+        await asyncio.to_thread(each.look)
     routing = Routing(
         terms=Terms(settings.limits, settings.router.max_request_bytes, model_names(policy), settings.tiers),
         policy=policy,
         rules=rules,
         language=await loading,
-        embeddings=_embeddings(settings, embedder),
+        embeddings=_embeddings(settings, embedder, runtime),
         topic_ids=ids,
         tenants=settings.tenants_by_topic,
         clock=runtime.clock,
         tracing=runtime.tracing,
+        brain=brain,
+        shadow=shadow,
     )
-    examples = asyncio.create_task(routing.keep_examples()) if settings.router.embed else None
+    beside: list[asyncio.Task[None]] = [asyncio.create_task(each.keep()) for each in brains]
+    if own.embed:
+        beside.append(asyncio.create_task(routing.keep_examples()))
+    if own.learn:
+        beside.append(asyncio.create_task(learn(settings, brain)))
     try:
         await Intake(settings, client, [topic.name for topic in reads], routing, runtime).run()
     finally:
-        if examples:
-            examples.cancel()
+        for task in beside:
+            task.cancel()
         await embedder.close()
 
 
-def _embeddings(settings: RouterSettings, embedder: Embedder) -> Embeddings:
+def _embeddings(settings: RouterSettings, embedder: Embedder, runtime: Runtime) -> Embeddings:
     own = settings.router
     if not own.embed:
         return NoEmbeddings()
     window = EmbeddingWindow(own.embed_timeout_s)
-    return WindowedEmbeddings(embedder, window, urgent_s=own.embed_timeout_s, patient_s=own.embed_wait_s)
+    windowed = WindowedEmbeddings(embedder, window, urgent_s=own.embed_timeout_s, patient_s=own.embed_wait_s)
+    return RememberedEmbeddings(windowed, runtime.clock)
 
 
 class Intake:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from millpond.v1 import envelope_pb2, request_pb2
 from millpond_core.embedding import prompt_text, unpack
 from millpond_core.validate import answer_tokens, estimated_tokens
+from millpond_router.heads import Reading
 
 SEARCHED_CHARACTERS = 8_000
 """How far into a text words are looked for: what it is about is said by then."""
@@ -26,7 +27,7 @@ class Features:
     words: the last message of the user, as `words_of` has it. characters, tokens: of all messages; tokens as estimated.
     language: ISO 639, "" where it is not clear. model, tier: as asked; "" or "auto", and 0, leave it to the router.
     deadline_s: as asked, in seconds since 1970. vector: of the text, of L2 norm 1, made by the embedder `version`;
-    None where the embedder did not answer.
+    None where the embedder did not answer. reading: what the heads say of the text; None without them or the vector.
     """
 
     tenant: str
@@ -42,6 +43,7 @@ class Features:
     deadline_s: float | None = None
     vector: NDArray[np.float32] | None = None
     version: str = ""
+    reading: Reading | None = None
 
 
 def features_of(
@@ -49,6 +51,8 @@ def features_of(
     tier: request_pb2.Tier,
     language: str,
     embedding: envelope_pb2.Embedding | None,
+    *,
+    reading: Reading | None = None,
 ) -> Features:
     """tier: as asked, before it was filled in."""
     return Features(
@@ -65,6 +69,7 @@ def features_of(
         deadline_s=request.deadline.ToNanoseconds() / 1e9 if request.HasField("deadline") else None,
         vector=None if embedding is None else unpack(embedding),
         version="" if embedding is None else embedding.version,
+        reading=reading,
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from opentelemetry.trace import Span
 
-from millpond.v1 import envelope_pb2, request_pb2
+from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core import metrics, telemetry, topics
 from millpond_core.clock import Clock
 from millpond_core.dead_letter import dead_letter
@@ -21,8 +21,10 @@ from millpond_core.processor import Outgoing, Record
 from millpond_core.stage import ROUTE_WORDS
 from millpond_core.telemetry import Tracing
 from millpond_router.accept import Accepted, Terms, accept, refuse
+from millpond_router.brain import Brain
 from millpond_router.decide import Policy, decide
-from millpond_router.features import features_of
+from millpond_router.features import Features, features_of
+from millpond_router.heads import Reading
 from millpond_router.language import LanguageDetector
 from millpond_router.rules import Rules
 
@@ -57,7 +59,10 @@ class Item:
 
 
 class Routing:
-    """topic_ids: Kafka's own, by name. tenants: those that topics are bound to."""
+    """topic_ids: Kafka's own, by name. tenants: those that topics are bound to.
+
+    brain: the heads. shadow: a candidate for their place, which decides beside them and moves nothing.
+    """
 
     def __init__(
         self,
@@ -71,7 +76,11 @@ class Routing:
         tenants: Mapping[str, str],
         clock: Clock,
         tracing: Tracing,
+        brain: Brain | None = None,
+        shadow: Brain | None = None,
     ) -> None:
+        self._brain = brain or Brain()
+        self._shadow = shadow
         self._terms = terms
         self._policy = policy
         self._rules = rules
@@ -95,7 +104,10 @@ class Routing:
         """One record for each, in their order; urgent ones do not wait long for their embeddings."""
         open_ones = [each.taken for each in items if isinstance(each.taken, Accepted) and not each.taken.refused]
         texts = [prompt_text(each.routed.request) for each in open_ones]
-        found = iter(await self._embeddings.of(texts, urgent=urgent))
+        embeddings = await self._embeddings.of(texts, urgent=urgent)
+        readings = self._brain.readings(texts, embeddings)
+        others = self._shadow.readings(texts, embeddings) if self._shadow else [None] * len(texts)
+        found = zip(embeddings, readings, others, strict=True)
         outgoing: list[Outgoing] = []
         for item in items:
             match item.taken:
@@ -103,7 +115,7 @@ class Routing:
                     outgoing.append(item.taken)
                 case Accepted() as accepted:
                     if not accepted.refused:
-                        self._decide(accepted, next(found))
+                        self._decide(item, accepted, *next(found))
                     outgoing.append(self._envelope(item, accepted))
             item.span.end()
         return outgoing
@@ -132,7 +144,14 @@ class Routing:
                 span.set_attribute(telemetry.ERROR_TYPE, failure.code)
             return Item(now, span, dead_letter(record, SERVICE, failure.code, str(failure)))
 
-    def _decide(self, accepted: Accepted, embedding: envelope_pb2.Embedding | None) -> None:
+    def _decide(
+        self,
+        item: Item,
+        accepted: Accepted,
+        embedding: envelope_pb2.Embedding | None,
+        reading: Reading | None,
+        other: Reading | None,
+    ) -> None:
         routed = accepted.routed
         request = routed.request
         if embedding is not None:
@@ -141,14 +160,30 @@ class Routing:
                 self._examples_wanted.set()
         open_model = request.model == "auto" and self._rules.asks_for_language
         language = self._language.language_of(prompt_text(request)) if open_model else ""
-        features = features_of(request, accepted.tier, language, embedding)
+        features = features_of(request, accepted.tier, language, embedding, reading=reading)
+        policy = self._policy.with_learned(self._brain.learned)
+        accepted_s = routed.accepted_at.ToNanoseconds() / 1e9
         try:
-            decision = decide(features, self._rules, self._policy, routed.accepted_at.ToNanoseconds() / 1e9)
+            decision = decide(features, self._rules, policy, accepted_s)
         except Refused as failure:
             refuse(accepted, failure, self._terms)
-        else:
-            routed.decision.CopyFrom(decision)
-            metrics.DECISIONS.labels(ROUTE_WORDS[decision.route], decision.reasons[0].code).inc()
+            return
+        routed.decision.CopyFrom(decision)
+        metrics.DECISIONS.labels(ROUTE_WORDS[decision.route], decision.reasons[0].code).inc()
+        if self._shadow is not None and other is not None:
+            self._compare(item, decision, replace(features, reading=other), accepted_s)
+
+    def _compare(self, item: Item, live: result_pb2.Decision, features: Features, accepted_s: float) -> None:
+        """What the candidate would have decided, counted and on the span."""
+        assert self._shadow is not None
+        policy = self._policy.with_learned(self._shadow.learned)
+        try:
+            candidate = decide(features, self._rules, policy, accepted_s)
+        except Refused:
+            return
+        metrics.SHADOW_DECISIONS.labels(live.model, candidate.model).inc()
+        if item.span.is_recording():
+            item.span.set_attribute(telemetry.SHADOW_MODEL, candidate.model)
 
     def _envelope(self, item: Item, accepted: Accepted) -> Outgoing:
         routed = accepted.routed
@@ -172,5 +207,19 @@ def _describe(span: Span, routed: envelope_pb2.Routed) -> None:
     span.set_attribute(telemetry.ROUTE, ROUTE_WORDS[decision.route])
     span.set_attribute(telemetry.REQUEST_MODEL, decision.model)
     span.set_attribute(telemetry.REASONS, [reason.code for reason in decision.reasons])
+    if decision.HasField("judgement"):
+        _describe_judgement(span, decision.judgement)
     if routed.HasField("embedding"):
         span.set_attribute(telemetry.EMBEDDER_VERSION, routed.embedding.version)
+
+
+def _describe_judgement(span: Span, judgement: result_pb2.Judgement) -> None:
+    span.set_attribute(telemetry.HEADS, judgement.heads)
+    span.set_attribute(telemetry.DOMAIN, judgement.domain)
+    span.set_attribute(telemetry.TASK, judgement.task)
+    span.set_attribute(telemetry.DIFFICULTY, judgement.difficulty)
+    span.set_attribute(telemetry.NOVELTY, judgement.novelty)
+    span.set_attribute(telemetry.OUT_OF_SCOPE, judgement.out_of_scope)
+    span.set_attribute(telemetry.MIN_QUALITY, judgement.min_quality)
+    options = [f"{each.model} {each.quality:.3f} {each.cost_usd} {each.verdict}" for each in judgement.options]
+    span.set_attribute(telemetry.OPTIONS, options)

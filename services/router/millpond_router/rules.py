@@ -18,6 +18,7 @@ from millpond_core.embedding import unpack
 from millpond_core.settings import Section
 from millpond_router.decide import Choice
 from millpond_router.features import Features, words_of
+from millpond_router.heads import Reading
 
 SHIPPED = Path(__file__).with_name("rules.yaml")
 
@@ -68,6 +69,24 @@ class Range(Section):
         return self.min <= number and (self.max is None or number <= self.max)
 
 
+class Share(Section):
+    """Both bounds belong to it. From 0 to 1."""
+
+    min: float = Field(default=0, ge=0, le=1)
+    max: float = Field(default=1, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Share:
+        if not self.model_fields_set:
+            raise ValueError("must have min or max")
+        if self.max < self.min:
+            raise ValueError("max must not be less than min")
+        return self
+
+    def holds(self, number: float) -> bool:
+        return self.min <= number <= self.max
+
+
 class Similar(Section):
     """at_least: cosine to the nearest of the examples."""
 
@@ -88,6 +107,10 @@ class When(Section):
     language: Words | None = None
     other_language_than: Words | None = None
     similar: Similar | None = None
+    domain: Words | None = None
+    task: Words | None = None
+    difficulty: Share | None = None
+    out_of_scope: Share | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> When:
@@ -110,17 +133,28 @@ class When(Section):
 
 
 class Rule(Section):
-    """model: "small", "frontier" or a configured name. tier: for requests that name none."""
+    """model: "small", "frontier" or a configured name. tier: for requests that name none.
+
+    Without a model, it says what the choice by quality is bound by: a floor, the price's weight, forbidden models.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9_]+$", max_length=64)
     when: When
-    model: str
+    model: str | None = None
     tier: str | None = None
+    min_quality: float | None = Field(default=None, ge=0, le=1)
+    price_weight: float | None = Field(default=None, ge=0, le=1)
+    forbid: Words | None = None
 
     @model_validator(mode="after")
-    def _known_tier(self) -> Rule:
+    def _says_what_to_do(self) -> Rule:
         if self.tier is not None and self.tier not in TIERS:
             raise ValueError(f"tier {self.tier!r} is none of {', '.join(TIERS)}")
+        bounds = (self.min_quality, self.price_weight, self.forbid)
+        if self.model is None and all(bound is None for bound in bounds):
+            raise ValueError("must name a model, or one of min_quality, price_weight and forbid")
+        if self.model is not None and any(bound is not None for bound in bounds):
+            raise ValueError("names a model: min_quality, price_weight and forbid are for rules that leave it open")
         return self
 
     @property
@@ -148,8 +182,16 @@ class Rules:
         for rule in self.rules:
             reason = result_pb2.Reason(code=rule.code)
             if _holds(rule, features, self.examples, reason):
-                return Choice(rule.model, TIERS[rule.tier] if rule.tier else None, reason)
-        return Choice(self.default, None, result_pb2.Reason(code=DEFAULT, detail=self.default))
+                return Choice(
+                    model=rule.model or self.default,
+                    tier=TIERS[rule.tier] if rule.tier else None,
+                    reason=reason,
+                    open=rule.model is None,
+                    min_quality=rule.min_quality,
+                    price_weight=rule.price_weight,
+                    forbidden=frozenset(rule.forbid or ()),
+                )
+        return Choice(self.default, None, result_pb2.Reason(code=DEFAULT, detail=self.default), open=True)
 
     @cached_property
     def asks_for_language(self) -> bool:
@@ -203,8 +245,11 @@ def parse(content: Any, models: Collection[str], file: str) -> Rules:
         except ValidationError as failure:
             lines.extend(f"{where}: {_what(error)}" for error in failure.errors(include_url=False))
             continue
-        if rule.model not in models:
+        if rule.model is not None and rule.model not in models:
             lines.append(f"{where}: model: {rule.model!r} is none of {', '.join(sorted(models))}")
+        for name in rule.forbid or ():
+            if name not in models:
+                lines.append(f"{where}: forbid: {name!r} is none of {', '.join(sorted(models))}")
         if rule.name in (earlier.name for earlier in rules):
             lines.append(f"{where}: name: an earlier rule has it: a reason must name one rule")
         rules.append(rule)
@@ -233,6 +278,8 @@ def _holds(rule: Rule, features: Features, examples: Examples, reason: result_pb
     """
     when = rule.when
     if not _names_hold(when, features, reason) or not _lengths_hold(when, features, reason):
+        return False
+    if not _reading_holds(when, features.reading, reason):
         return False
     if when.keywords is not None:
         found = next((phrase for phrase in when.phrases if phrase in features.words), None)
@@ -283,4 +330,23 @@ def _lengths_hold(when: When, features: Features, reason: result_pb2.Reason) -> 
             if not allowed.holds(number):
                 return False
             reason.value = number
+    return True
+
+
+def _reading_holds(when: When, reading: Reading | None, reason: result_pb2.Reason) -> bool:
+    """Whether what the heads say fits; never without them, where a condition asks."""
+    if when.domain is None and when.task is None and when.difficulty is None and when.out_of_scope is None:
+        return True
+    if reading is None:
+        return False
+    for allowed, word in ((when.domain, reading.domain), (when.task, reading.task)):
+        if allowed is not None:
+            if word not in allowed:
+                return False
+            reason.detail = word
+    for share, number in ((when.difficulty, reading.difficulty), (when.out_of_scope, reading.out_of_scope)):
+        if share is not None:
+            if not share.holds(number):
+                return False
+            reason.value = round(number, 4)
     return True

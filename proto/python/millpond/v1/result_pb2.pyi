@@ -144,18 +144,67 @@ class Attempt(_message.Message):
     def __init__(self, route: _Optional[_Union[Route, str]] = ..., model: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., duration_ms: _Optional[float] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("reasons", "tier", "deadline", "route", "model")
+    __slots__ = ("reasons", "tier", "deadline", "route", "model", "judgement")
     REASONS_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    JUDGEMENT_FIELD_NUMBER: _ClassVar[int]
     reasons: _containers.RepeatedCompositeFieldContainer[Reason]
     tier: _request_pb2.Tier
     deadline: _timestamp_pb2.Timestamp
     route: Route
     model: str
-    def __init__(self, reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., tier: _Optional[_Union[_request_pb2.Tier, str]] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., route: _Optional[_Union[Route, str]] = ..., model: _Optional[str] = ...) -> None: ...
+    judgement: Judgement
+    def __init__(self, reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., tier: _Optional[_Union[_request_pb2.Tier, str]] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., route: _Optional[_Union[Route, str]] = ..., model: _Optional[str] = ..., judgement: _Optional[_Union[Judgement, _Mapping]] = ...) -> None: ...
+
+class Judgement(_message.Message):
+    __slots__ = ("heads", "domain", "domain_probability", "task", "difficulty", "out_of_scope", "novelty", "features", "min_quality", "options", "language")
+    class FeaturesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    DIFFICULTY_FIELD_NUMBER: _ClassVar[int]
+    OUT_OF_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    NOVELTY_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    MIN_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    heads: str
+    domain: str
+    domain_probability: float
+    task: str
+    difficulty: float
+    out_of_scope: float
+    novelty: float
+    features: _containers.ScalarMap[str, float]
+    min_quality: float
+    options: _containers.RepeatedCompositeFieldContainer[Option]
+    language: str
+    def __init__(self, heads: _Optional[str] = ..., domain: _Optional[str] = ..., domain_probability: _Optional[float] = ..., task: _Optional[str] = ..., difficulty: _Optional[float] = ..., out_of_scope: _Optional[float] = ..., novelty: _Optional[float] = ..., features: _Optional[_Mapping[str, float]] = ..., min_quality: _Optional[float] = ..., options: _Optional[_Iterable[_Union[Option, _Mapping]]] = ..., language: _Optional[str] = ...) -> None: ...
+
+class Option(_message.Message):
+    __slots__ = ("model", "quality", "raw_quality", "cost_usd", "verdict")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    RAW_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    COST_USD_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    quality: float
+    raw_quality: float
+    cost_usd: str
+    verdict: str
+    def __init__(self, model: _Optional[str] = ..., quality: _Optional[float] = ..., raw_quality: _Optional[float] = ..., cost_usd: _Optional[str] = ..., verdict: _Optional[str] = ...) -> None: ...
 
 class Reason(_message.Message):
     __slots__ = ("code", "value", "detail")
