@@ -8,7 +8,7 @@ from pathlib import Path
 from millpond_cli.errors import CommandError
 from millpond_cli.setup.home import REPOSITORY, home
 from millpond_cli.stack import Addresses, State, running_state
-from millpond_core.settings import FILE_VARIABLE, Settings, load
+from millpond_core.settings import FILE_VARIABLE, STAND_IN, Settings, load
 
 CONFIGURATION = REPOSITORY / "config" / "millpond.yaml"
 """What the stack's services read where nobody names another."""
@@ -39,13 +39,30 @@ def configuration(given: Path | None = None) -> Path:
     return Path(inherited).absolute() if inherited else CONFIGURATION
 
 
+def check_settings(config: Path | None) -> None:
+    """Name what is wrong with the services' settings before anything is started: exit status 2."""
+    settings = _settings(config)
+    large = settings.model_of_role("frontier")
+    if os.environ.get("MILLPOND_PROVIDER_BASE_URL") and (large.provider_model or large.name) == STAND_IN:
+        raise CommandError("MILLPOND_PROVIDER_BASE_URL names a provider: MILLPOND_PROVIDER_MODEL must name its model")
+
+
+def is_stand_in(addresses: Addresses, settings: Settings) -> bool:
+    """Whether the large model is the stack's own stand-in."""
+    return addresses.provider == addresses.stand_in and settings.model_of_role("frontier").base_url is None
+
+
 def settings_of(addresses: Addresses, config: Path | None = None) -> Settings:
     """What the services are told: models, prices, how Kafka is reached. Exit status 2 for a wrong setting."""
-    os.environ[FILE_VARIABLE] = str(configuration(config))
     where = {
         "kafka_bootstrap": addresses.kafka,
         "triton": addresses.triton,
         "otlp_endpoint": addresses.otlp,
         "traces_file": Path(addresses.traces_file) if addresses.traces_file else None,
     }
-    return load(Settings, "millpond").model_copy(update=where)
+    return _settings(config).model_copy(update=where)
+
+
+def _settings(config: Path | None) -> Settings:
+    os.environ[FILE_VARIABLE] = str(configuration(config))
+    return load(Settings, "millpond")

@@ -24,6 +24,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 from pydantic.dataclasses import dataclass
@@ -43,6 +44,9 @@ from millpond_core.validate import Limits
 PREFIX = "MILLPOND_"
 FILE_VARIABLE = "MILLPOND_CONFIG"
 SERVICES = ("router", "cache", "batcher", "frontier")
+STAND_IN = "stand-in-large"
+"""The large model's name where nobody has named one: a small one in its part."""
+
 RESERVED_MODELS = ("auto", "small", "frontier")
 """What a request's `model` may say besides a configured name."""
 
@@ -124,7 +128,12 @@ class PricesSettings(Section):
 class ModelSettings(Section):
     """One model that answers requests."""
 
-    name: str = Field(min_length=1, max_length=256, description="What requests, results and prices call it.")
+    name: str = Field(
+        min_length=1,
+        max_length=256,
+        description="What requests, results and prices call it. Of an `openai` model that has none: `provider_model` "
+        "above.",
+    )
     kind: Literal["triton", "openai"] = Field(
         description="`triton`: Triton, with its vLLM backend's tensors. `openai`: an OpenAI-compatible endpoint."
     )
@@ -248,8 +257,10 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:8090/v1", description="The OpenAI-compatible endpoint of models that name none."
     )
     provider_model: str = Field(
-        default="stand-in-large",
-        description="Without `models`: the large model there. The default stands in for one, and its name says so.",
+        default=STAND_IN,
+        min_length=1,
+        description="The model there, of an entry of `models` without a name, as the default's large one is. The "
+        "default stands in for a large model, and its name says so.",
     )
     models: list[ModelSettings] = Field(
         default_factory=_default_models,
@@ -282,10 +293,21 @@ class Settings(BaseSettings):
     def _are_addresses(cls, value: str) -> str:
         return _addresses(value)
 
+    @field_validator("models", mode="before")
+    @classmethod
+    def _named_by_provider_model(cls, models: Any, info: ValidationInfo) -> Any:
+        if not isinstance(models, list):
+            return models
+        name = info.data.get("provider_model", STAND_IN)
+        return [{"name": name, **model} if _is_nameless(model) else model for model in models]
+
     @field_validator("models")
     @classmethod
-    def _roles_are_filled(cls, models: list[ModelSettings]) -> list[ModelSettings]:
+    def _roles_are_filled(cls, models: list[ModelSettings], info: ValidationInfo) -> list[ModelSettings]:
         names = [model.name for model in models]
+        wanted = info.data.get("provider_model", STAND_IN)
+        if wanted != STAND_IN and wanted not in names:
+            raise ValueError(f"must be one without a name, to be called {wanted}, as provider_model says")
         if len(set(names)) < len(names):
             raise ValueError("must have different names")
         for role in ("small", "frontier"):
@@ -314,6 +336,10 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, InitSettingsSource(settings_cls, _from_file(settings_cls))
+
+
+def _is_nameless(model: Any) -> bool:
+    return isinstance(model, dict) and "name" not in model and model.get("kind") == "openai"
 
 
 S = TypeVar("S", bound=Settings)

@@ -19,13 +19,13 @@ from millpond_cli.setup.home import REPOSITORY
 FOLDERS = ("core", "proto/python", "cli", "services/router")
 
 
-def millpond(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def millpond(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(str(REPOSITORY / folder) for folder in FOLDERS)
     return subprocess.run(
         [sys.executable, "-m", "millpond_cli", *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": path, "MILLPOND_HOME": str(home)},
+        env={**os.environ, "PYTHONPATH": path, "MILLPOND_HOME": str(home), **environment},
         check=False,
     )
 
@@ -69,6 +69,15 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path: Path, arguments: list[str]
     assert line in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_a_provider_without_its_models_name_is_not_asked_for_the_stand_in(tmp_path: Path, command: str) -> None:
+    ended = millpond(tmp_path, command, MILLPOND_PROVIDER_BASE_URL="https://models.example/v1")
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "millpond: MILLPOND_PROVIDER_BASE_URL names a provider: MILLPOND_PROVIDER_MODEL must name its model\n"
+    )
 
 
 def test_an_unknown_command_is_status_2_without_a_traceback(tmp_path: Path) -> None:

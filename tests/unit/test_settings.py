@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -160,6 +161,22 @@ def test_the_large_model_is_a_stand_in_until_it_is_named(monkeypatch: pytest.Mon
     monkeypatch.setenv("MILLPOND_PROVIDER_MODEL", "large-4")
     assert Settings().model_of_role("frontier").name == "large-4"
     assert Settings().model_named("stand-in-large") is None
+
+
+def test_a_provider_is_named_over_the_shipped_file_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MILLPOND_CONFIG", str(REPOSITORY / "config" / "millpond.yaml"))
+    monkeypatch.setenv("MILLPOND_PROVIDER_MODEL", "large-4")
+    settings = load(WheelService, "millpond-wheel")
+    assert settings.model_of_role("frontier").name == "large-4"
+    assert settings.model_named("stand-in-large") is None
+    # Where every model has a name, the variable would be set for nothing.
+    named = [model.model_dump(mode="json", exclude_none=True) for model in settings.models]
+    monkeypatch.setenv("MILLPOND_MODELS", json.dumps([{**model, "name": f"my-{model['name']}"} for model in named]))
+    assert problems(capsys) == [
+        "millpond-wheel: MILLPOND_MODELS: must be one without a name, to be called large-4, as provider_model says"
+    ]
 
 
 def test_a_tier_that_is_not_set_is_standard() -> None:

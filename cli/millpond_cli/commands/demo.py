@@ -24,7 +24,7 @@ from millpond_cli.demo.table import tables
 from millpond_cli.demo.workload import Demand, TooFewTexts, workload
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
-from millpond_cli.here import configuration, settings_of
+from millpond_cli.here import check_settings, configuration, is_stand_in, settings_of
 from millpond_cli.kafka_lag import lags
 from millpond_cli.setup.home import home
 from millpond_cli.stack import Addresses
@@ -60,6 +60,7 @@ def demo(  # noqa: PLR0917
     1 where a request is left without a result.
     """
     existing(config)
+    check_settings(config)
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise CommandError(f"--json {json_file}: there is no such folder")
     demands = input_file.read(own, requests) if own else real_text(requests or REQUESTS)
@@ -73,7 +74,7 @@ def demo(  # noqa: PLR0917
         checked = check_traces(run.addresses, outcome)
         figures = environment(place, run.addresses.triton_http)
     summary = summary_of(outcome, settings, len(demands))
-    has_stand_in = run.addresses.provider == run.addresses.stand_in
+    has_stand_in = is_stand_in(run.addresses, settings)
     console.print(tables(summary, settings.models, configuration(config), has_stand_in=has_stand_in))
     console.print(about_traces(checked, outcome, run), highlight=False, soft_wrap=True)
     if json_file is not None:

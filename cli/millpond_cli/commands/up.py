@@ -10,6 +10,7 @@ from millpond_cli import stack
 from millpond_cli.commands.options import Config, Model, PortBase, existing, known
 from millpond_cli.commands.show import shown_addresses
 from millpond_cli.errors import CommandError
+from millpond_cli.here import check_settings
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown
 from millpond_cli.setup.set_up import ready
@@ -28,6 +29,7 @@ def up(
     counts = dict(map(replica_count, replicas or ()))
     existing(config)
     known(model)
+    check_settings(config)
     with shown() as report:
         # The supervisor goes on with Jaeger's build where leaving this ends it.
         with ready(place, report):

@@ -39,8 +39,7 @@ def tables(summary: Summary, models: Sequence[ModelSettings], config: Path, *, h
         parts.append(
             Text(
                 "The large model is a stand-in: the small one again, behind an OpenAI-compatible endpoint, one "
-                "request at a time and no better. MILLPOND_PROVIDER_BASE_URL and MILLPOND_PROVIDER_API_KEY name a "
-                "real one."
+                "request at a time and no better. docs/providers.md says how to use a real one."
             )
         )
     if summary.errors:
