@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import REGISTRY, exposition
 
+from millpond_core.settings import WrongSetting
+
 
 class Readiness:
     """What a service needs before it can work, and what of it is missing."""
@@ -34,15 +36,11 @@ class Readiness:
         return [f"{name}: {reason}" for name, reason in self._missing.items()]
 
 
-class PortTaken(Exception):
-    """The message names the port and what to do."""
-
-
 @asynccontextmanager
 async def serving(readiness: Readiness, host: str, port: int) -> AsyncGenerator[int]:
     """While it is open, the three pages are served. Gives the port, which 0 leaves to the system.
 
-    Raises PortTaken.
+    Raises WrongSetting where it cannot listen there.
     """
     app = web.Application()
     app.add_routes(
@@ -55,9 +53,9 @@ async def serving(readiness: Readiness, host: str, port: int) -> AsyncGenerator[
         try:
             await site.start()
         except OSError as failure:
-            if failure.errno != errno.EADDRINUSE:
-                raise
-            raise PortTaken(f"port {port} on {host} is taken: set MILLPOND_HTTP_PORT to a free one") from failure
+            if failure.errno == errno.EADDRINUSE:
+                raise WrongSetting(f"port {port} on {host} is taken: set MILLPOND_HTTP_PORT to a free one") from failure
+            raise WrongSetting(f"MILLPOND_HTTP_HOST={host}: cannot listen on port {port} there: {failure}") from failure
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()

@@ -27,10 +27,10 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 from millpond_core.clock import Clock, SystemClock
-from millpond_core.health import PortTaken, Readiness, serving
+from millpond_core.health import Readiness, serving
 from millpond_core.logs import start_logging
 from millpond_core.processor import Fenced
-from millpond_core.settings import Settings, load
+from millpond_core.settings import Settings, WrongSetting, load
 from millpond_core.telemetry import Tracing, start_tracing
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ async def _run(service: str, settings: S, tracing: Tracing, main: Main[S]) -> in
                 asyncio.get_running_loop().add_signal_handler(number, _stop, runtime, settings.drain_s)
             log.info("started", extra={"http_port": port, "replica": settings.replica})
             await runtime.unless_crashed(main(settings, runtime))
-    except PortTaken as failure:
+    except WrongSetting as failure:
         print(f"{service}: {failure}", file=sys.stderr)
         return 2
     except Stopped:

@@ -14,10 +14,13 @@ import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import yaml
+from confluent_kafka import Consumer, KafkaException
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,6 +29,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
@@ -47,6 +51,12 @@ SERVICES = ("router", "cache", "batcher", "frontier")
 STAND_IN = "stand-in-large"
 """The large model's name where nobody has named one: a small one in its part."""
 
+OTHERS = re.compile(
+    r"home|stack|config|grpc_(host|port)|cache_grpc|provider_api_key|(models|embedder|echo|minio)_\w+|assets"
+)
+"""What follows MILLPOND_ in variables that are not every service's: the command line's, the stack's, single services',
+the models' and compose's."""
+
 RESERVED_MODELS = ("auto", "small", "frontier")
 """What a request's `model` may say besides a configured name."""
 
@@ -55,15 +65,32 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
-Seconds = Annotated[float, Field(gt=0)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-
 
 def _addresses(value: str) -> str:
     """One or several, separated by commas. Raises ValueError."""
-    if not all(re.fullmatch(r"\S+:\d{1,5}", each.strip()) for each in value.split(",")):
+    if not all(re.fullmatch(r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}", each.strip()) for each in value.split(",")):
         raise ValueError("must be host:port")
     return value
+
+
+def _url(value: str) -> str:
+    """An address that can be shown and logged: a secret has a setting of its own. Raises ValueError."""
+    form = "must be http://host:port or https://host:port, and a path where there is one"
+    try:
+        parts = urlsplit(value)
+        has_port = parts.port != 0
+    except ValueError:
+        raise ValueError(form) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not has_port or re.search(r"\s", value):
+        raise ValueError(form)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must have no user, password or query: it is shown and logged; keys have their own settings")
+    return value
+
+
+Seconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Url = Annotated[str, AfterValidator(_url)]
 
 
 def _text(value: object) -> object:
@@ -167,7 +194,7 @@ class ModelSettings(Section):
         default=CHATML,
         description="`triton`: how messages become one prompt, a jinja2 template as Hugging Face has it.",
     )
-    base_url: str | None = Field(default=None, description="`openai`: the endpoint. Default: `provider_base_url`.")
+    base_url: Url | None = Field(default=None, description="`openai`: the endpoint. Default: `provider_base_url`.")
     api_key_env: str = Field(
         default="MILLPOND_PROVIDER_API_KEY", description="`openai`: the environment variable that holds the key."
     )
@@ -195,6 +222,13 @@ class ModelSettings(Section):
         if name in RESERVED_MODELS:
             raise ValueError(f"is what requests call a route; give the model another name than {name}")
         return name
+
+    @model_validator(mode="after")
+    def _key_fits_into_a_header(self) -> Self:
+        key = self.api_key()
+        if key and not re.fullmatch(r"[\x21-\x7e]+", key.get_secret_value()):
+            raise ValueError(f"{self.api_key_env} must be printable ASCII without spaces or line ends")
+        return self
 
     def api_key(self) -> SecretStr | None:
         """None when its variable is not set: an endpoint of one's own may need none."""
@@ -252,8 +286,8 @@ class Settings(BaseSettings):
         default={}, description="Topics whose requests belong to one tenant, whatever their body says."
     )
     triton: str = Field(default="127.0.0.1:8001", description="Triton's gRPC address, `host:port`.")
-    milvus: str = Field(default="http://127.0.0.1:19530", description="Milvus's address.")
-    provider_base_url: str = Field(
+    milvus: Url = Field(default="http://127.0.0.1:19530", description="Milvus's address.")
+    provider_base_url: Url = Field(
         default="http://127.0.0.1:8090/v1", description="The OpenAI-compatible endpoint of models that name none."
     )
     provider_model: str = Field(
@@ -268,7 +302,7 @@ class Settings(BaseSettings):
     )
     tiers: TierSettings = Field(default=TierSettings(), description="When a request without a deadline is due.")
     limits: LimitsSettings = Field(default=LimitsSettings(), description="What a request may be.")
-    otlp_endpoint: str | None = Field(
+    otlp_endpoint: Url | None = Field(
         default=None,
         description="Where traces go: an OTLP/gRPC endpoint, `http://host:4317`. The OTEL_* variables hold too.",
     )
@@ -371,7 +405,10 @@ def load(settings_class: type[S], service: str) -> S:
     service: what the lines begin with, "millpond-router".
     """
     try:
-        return settings_class()
+        settings = settings_class()
+        problems = [*_unknown_variables(settings), *_refused_by_kafka(settings)]
+        if not problems:
+            return settings
     except ValidationError as failure:
         errors = failure.errors(include_url=False)
         # A default that is made of other settings fails with them, and says nothing more.
@@ -385,6 +422,47 @@ def load(settings_class: type[S], service: str) -> S:
     for problem in problems:
         print(f"{service}: {problem}", file=sys.stderr)
     raise SystemExit(2)
+
+
+class WrongSetting(Exception):
+    """A value that shows to be wrong only when it is used. The message names its variable and what to do."""
+
+
+def _unknown_variables(settings: Settings) -> list[str]:
+    """Those of the environment that nobody reads: a setting that was misspelt is not taken."""
+    known = [*type(settings).model_fields, *SERVICES]
+    keys = {model.api_key_env for model in settings.models}
+    problems: list[str] = []
+    for name, value in os.environ.items():
+        word = name.upper().removeprefix(PREFIX).lower().partition("__")[0]
+        if not value or not name.upper().startswith(PREFIX) or name in keys or word in known or OTHERS.fullmatch(word):
+            continue
+        close = difflib.get_close_matches(word, known, 1)
+        hint = f"did you mean {PREFIX}{close[0].upper()}?" if close else "see docs/settings.md"
+        problems.append(f"{name}: is no setting; {hint}")
+    return problems
+
+
+def _refused_by_kafka(settings: Settings) -> list[str]:
+    """What librdkafka says to the settings of `kafka`, without a connection."""
+    if not settings.kafka:
+        return []
+    try:
+        # It wants a group's name, and would reach for the brokers if it knew them.
+        given = settings.kafka_client({"group.id": PREFIX, "log_level": 0})
+        del given["bootstrap.servers"]
+        Consumer(given).close()
+    except KafkaException as failure:
+        return [f"{PREFIX}KAFKA: {_without_values(failure.args[0].str(), settings)}"]
+    except (TypeError, ValueError, AttributeError) as failure:
+        return [f"{PREFIX}KAFKA: {_without_values(str(failure), settings)}"]
+    return []
+
+
+def _without_values(message: str, settings: Settings) -> str:
+    for value in settings.kafka.values():
+        message = message.replace(f'"{value.get_secret_value()}"', '"…"')
+    return message
 
 
 class _WrongFile(Exception):
@@ -433,7 +511,10 @@ def _where(location: tuple[int | str, ...]) -> str:
 
 
 def _is_secret(location: tuple[int | str, ...]) -> bool:
-    return any(re.search("kafka$|key|secret|password|token", str(part), re.IGNORECASE) for part in location)
+    return any(
+        re.search("kafka$|key|secret|password|token|url$|endpoint$|milvus$", str(part), re.IGNORECASE)
+        for part in location
+    )
 
 
 def _what(error: ErrorDetails, settings_class: type[Settings]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from confluent_kafka import KafkaException
 
@@ -16,7 +17,7 @@ from millpond_core.errors import Code
 from millpond_core.processor import Claims, Finish, Outgoing, Processor, ProcessorSettings, Record
 from millpond_core.processor.confluent_broker import ConfluentBroker
 from millpond_core.service import Runtime
-from millpond_core.settings import Settings
+from millpond_core.settings import Settings, WrongSetting
 from millpond_core.stage import Settle, Stage, Worker
 from millpond_core.topic_admin import await_topics, watch_kafka
 from millpond_core.topics import TOPICS
@@ -39,8 +40,10 @@ async def serve_stage(
     """Work on every topic that `topics.TOPICS` gives this service to read, until it is told to stop.
 
     make_worker: called once, when Kafka is there. claims: requests enter the stages here.
-    ai.learn is not read: it is no request. Raises Fenced when another process takes this replica's place.
+    ai.learn is not read: it is no request. Raises Fenced when another process takes this replica's place, and
+    WrongSetting where claims cannot be kept.
     """
+    kept = _claims_folder(settings) if claims else None
     runtime.ready("kafka", False, "not joined yet")
     declared = [topic for topic in TOPICS if service in topic.readers or service in topic.writers]
     await runtime.unless_stopping(await_topics(settings, declared, runtime.ready))
@@ -66,7 +69,7 @@ async def serve_stage(
         processor or ProcessorSettings(drain_s=settings.drain_s),
         runtime.clock,
         stage=service,
-        claims=Claims(topics.CLAIMS, settings.state_dir / "claims", topics.CLAIM_RETENTION_MS) if claims else None,
+        claims=Claims(topics.CLAIMS, kept, topics.CLAIM_RETENTION_MS) if kept else None,
         conflict=_conflict(service),
         describe=described,
     )
@@ -85,6 +88,15 @@ async def serve_stage(
         for task in (working, listening, watching, stopping):
             task.cancel()
         await asyncio.wait((working, listening))
+
+
+def _claims_folder(settings: Settings) -> Path:
+    folder = settings.state_dir / "claims"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise WrongSetting(f"MILLPOND_STATE_DIR={settings.state_dir}: cannot be written: {failure.strerror}") from None
+    return folder
 
 
 def _conflict(service: str) -> Callable[[Record], Outgoing]:

@@ -6,7 +6,8 @@ import aiohttp
 import pytest
 
 from millpond_core import metrics
-from millpond_core.health import PortTaken, Readiness, serving
+from millpond_core.health import Readiness, serving
+from millpond_core.settings import WrongSetting
 
 
 async def page(port: int, path: str) -> tuple[int, str]:
@@ -43,6 +44,6 @@ async def test_metrics_are_served() -> None:
 
 async def test_a_taken_port_is_named() -> None:
     async with serving(Readiness(), "127.0.0.1", 0) as port:
-        with pytest.raises(PortTaken, match=f"port {port} .* MILLPOND_HTTP_PORT"):
+        with pytest.raises(WrongSetting, match=f"port {port} .* MILLPOND_HTTP_PORT"):
             async with serving(Readiness(), "127.0.0.1", port):
                 pass

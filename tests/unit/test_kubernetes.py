@@ -252,7 +252,7 @@ def test_a_service_is_told_here_what_compose_tells_it(rendered: Rendered, servic
     there = {name for name in compose()["services"][service]["environment"] if name.startswith(PREFIX)}
     # Compose has these in a file, which the dev overlay does without.
     assert here - there == {"MILLPOND_PARTITIONS", "MILLPOND_REPLICATION"}
-    assert there - here == {FILE_VARIABLE}
+    assert there - here == {FILE_VARIABLE, "MILLPOND_PROVIDER_MODEL"}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

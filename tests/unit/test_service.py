@@ -24,10 +24,15 @@ import time
 
 from millpond_core.service import Runtime, run
 from millpond_core.settings import Settings
+from millpond_core.stage_service import serve_stage
 
 
 async def waits(settings: Settings, runtime: Runtime) -> None:
     await runtime.stopping.wait()
+
+
+async def claims(settings: Settings, runtime: Runtime) -> None:
+    await serve_stage("cache", settings, runtime, None, claims=True)
 
 
 async def waits_for_what_never_comes(settings: Settings, runtime: Runtime) -> None:
@@ -98,12 +103,21 @@ def test_an_exception_is_logged_and_ends_the_service(main: str) -> None:
     assert process.returncode == 1
 
 
-@pytest.mark.parametrize("wrong", [{"MILLPOND_HTTP_PORT": "abc"}, {"MILLPOND_TRACES_FILE": "/dev/null/traces"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"MILLPOND_HTTP_PORT": "abc"},
+        {"MILLPOND_HTTP_HOST": "192.0.2.1"},
+        {"MILLPOND_HTTP_HOST": "no such host"},
+        {"MILLPOND_STATE_DIR": "/dev/null/state"},
+        {"MILLPOND_TRACES_FILE": "/dev/null/traces"},
+    ],
+)
 def test_a_wrong_setting_is_named_without_a_traceback(wrong: dict[str, str]) -> None:
-    process = start("waits", **wrong)
+    process = start("claims" if "MILLPOND_STATE_DIR" in wrong else "waits", **wrong)
     _, said = process.communicate()
-    assert said.startswith(f"millpond-wheel: {next(iter(wrong))}")
-    assert said.count("\n") == 1
+    assert said.splitlines()[-1].startswith(f"millpond-wheel: {next(iter(wrong))}")
+    assert "Traceback" not in said
     assert process.returncode == 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from millpond_core.settings_page import page
 from millpond_core.validate import Limits
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+URL = "must be http://host:port or https://host:port, and a path where there is one"
 
 
 class WheelSettings(Section):
@@ -77,6 +81,30 @@ def test_the_environment_is_over_the_file_and_the_file_over_the_defaults(
         ({"MILLPOND_LIMITS__MAX_STOPS": "0"}, "MILLPOND_LIMITS__MAX_STOPS=0: must be more than 0"),
         ({"MILLPOND_LIMITS__MAX_STOP": "1"}, "MILLPOND_LIMITS__MAX_STOP=1: is no setting; did you mean max_stops?"),
         ({"MILLPOND_TRITON": "localhost"}, "MILLPOND_TRITON=localhost: must be host:port"),
+        ({"MILLPOND_TRITON": "http://x:1"}, "MILLPOND_TRITON=http://x:1: must be host:port"),
+        ({"MILLPOND_MILVUS": "127.0.0.1:1"}, f"MILLPOND_MILVUS: {URL}"),
+        ({"MILLPOND_OTLP_ENDPOINT": "nonsense"}, f"MILLPOND_OTLP_ENDPOINT: {URL}"),
+        ({"MILLPOND_PROVIDER_BASE_URL": "http://x:port/v1"}, f"MILLPOND_PROVIDER_BASE_URL: {URL}"),
+        ({"MILLPOND_PROVIDER_BASE_URL": "http://x y/v1"}, f"MILLPOND_PROVIDER_BASE_URL: {URL}"),
+        ({"MILLPOND_FOO": "1"}, "MILLPOND_FOO: is no setting; see docs/settings.md"),
+        (
+            {"MILLPOND_TEIRS__REALTIME_S": "5"},
+            "MILLPOND_TEIRS__REALTIME_S: is no setting; did you mean MILLPOND_TIERS?",
+        ),
+        ({"MILLPOND_TIER__REALTIME_S": "5"}, "MILLPOND_TIER__REALTIME_S: is no setting; did you mean MILLPOND_TIERS?"),
+        (
+            {"MILLPOND_KAFKA": '{"nosuch.setting": "x"}'},
+            'MILLPOND_KAFKA: No such configuration property: "nosuch.setting"',
+        ),
+        (
+            {"MILLPOND_KAFKA": '{"security.protocol": "FOO"}'},
+            'MILLPOND_KAFKA: Invalid value "…" for configuration property "security.protocol"',
+        ),
+        (
+            {"MILLPOND_KAFKA": '{"session.timeout.ms": "abc"}'},
+            'MILLPOND_KAFKA: Invalid value for configuration property "session.timeout.ms"',
+        ),
+        ({"MILLPOND_KAFKA": '{"error_cb": "x"}'}, "MILLPOND_KAFKA: expected error_cb property as a callable function"),
         ({"MILLPOND_LOG_LEVEL": "loud"}, "MILLPOND_LOG_LEVEL=loud: must be 'debug', 'info', 'warning' or 'error'"),
         ({"MILLPOND_KAFKA": "{"}, "MILLPOND_KAFKA: must be JSON"),
         ({"MILLPOND_MODELS": "[]"}, "MILLPOND_MODELS: must be one model, and one only, with role: small"),
@@ -144,6 +172,61 @@ def test_secrets_are_passed_on_and_never_shown(
     assert "hunter2" not in "".join(problems(capsys))
     monkeypatch.setenv("MILLPOND_KAFKA", '{"sasl.password": "hunter2"')
     assert "hunter2" not in "".join(problems(capsys))
+
+
+@pytest.mark.parametrize("variable", ["MILLPOND_PROVIDER_BASE_URL", "MILLPOND_MILVUS", "MILLPOND_OTLP_ENDPOINT"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://user:hunter2@host/v1", "https://hunter2@host/v1", "https://host/v1?key=hunter2", "http://h/#hunter2"],
+)
+def test_an_address_that_is_shown_and_logged_has_no_secret_in_it(
+    variable: str, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, url)
+    (line,) = problems(capsys)
+    assert line.startswith(f"millpond-wheel: {variable}: must have no user, password or query")
+    assert "hunter2" not in line
+
+
+def test_an_authority_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = {"security.protocol": "SSL", "ssl.ca.location": str(tmp_path / "ca.crt")}
+    monkeypatch.setenv("MILLPOND_KAFKA", json.dumps(missing))
+    (line,) = problems(capsys)
+    assert line.startswith("millpond-wheel: MILLPOND_KAFKA: ")
+    assert "ssl.ca.location" in line
+
+
+@pytest.mark.parametrize("key", ["hunter2\n", "hunter 2", "hünter2"])
+def test_a_key_that_fits_into_no_header_is_named_and_not_shown(
+    key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MILLPOND_PROVIDER_API_KEY", key)
+    (line,) = problems(capsys)
+    assert "MILLPOND_PROVIDER_API_KEY must be printable ASCII" in line
+    assert "nter" not in line
+
+
+def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every variable that the project speaks of, set for everyone: no service ends for another's."""
+    files = [REPOSITORY / "docker-compose.yml", REPOSITORY / ".env.example"]
+    files += [
+        path for folder in ("core", "cli", "services", "models", "k8s") for path in (REPOSITORY / folder).rglob("*")
+    ]
+    texts = [path.read_text() for path in files if path.suffix in {".py", ".yaml", ".yml", ".env", ".example"}]
+    spoken = {name for text in texts for name in re.findall(r"\bMILLPOND_[A-Z][A-Z_]*[A-Z]\b", text)}
+    assert len(spoken) > 30
+    shared = {f"MILLPOND_{name.upper()}" for name in WheelService.model_fields}
+    for name in spoken - shared:
+        if name.partition("__")[0] not in shared:
+            monkeypatch.setenv(name, "/dev/null" if name == "MILLPOND_CONFIG" else "1")
+    monkeypatch.setenv("MILLPOND_CACHE__ANYTHING", "1")
+    monkeypatch.setenv("MILLPOND_MY_KEY", "1")
+    large = Settings().model_of_role("frontier").model_dump(mode="json", exclude_none=True)
+    small = Settings().model_of_role("small").model_dump(mode="json", exclude_none=True)
+    monkeypatch.setenv("MILLPOND_MODELS", json.dumps([small, {**large, "api_key_env": "MILLPOND_MY_KEY"}]))
+    load(WheelService, "millpond-wheel")
 
 
 def test_a_providers_key_is_in_its_models_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from millpond_core import telemetry
 from millpond_core.embedder import Embedder
 from millpond_core.embedding import prompt_text
 from millpond_core.errors import EngineError
-from millpond_core.health import PortTaken
+from millpond_core.settings import WrongSetting
 from millpond_core.telemetry import Tracing
 
 SERVICE = services_pb2.DESCRIPTOR.services_by_name["Cache"].full_name
@@ -80,7 +80,7 @@ class LookupServer(services_pb2_grpc.CacheServicer):
 
 @asynccontextmanager
 async def serving_lookups(server: LookupServer, host: str, port: int) -> AsyncGenerator[int]:
-    """While it is open, look-ups are served. Gives the port, which 0 leaves to the system. Raises PortTaken."""
+    """While it is open, look-ups are served. Gives the port, which 0 leaves to the system. Raises WrongSetting."""
     running = grpc.aio.server(options=[("grpc.max_receive_message_length", LARGEST_MESSAGE), ("grpc.so_reuseport", 0)])
     services_pb2_grpc.add_CacheServicer_to_server(server, running)
     states = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
@@ -92,7 +92,7 @@ async def serving_lookups(server: LookupServer, host: str, port: int) -> AsyncGe
     try:
         bound = running.add_insecure_port(f"{host}:{port}")
     except RuntimeError as failure:
-        raise PortTaken(f"port {port} on {host} is taken: set MILLPOND_GRPC_PORT to a free one") from failure
+        raise WrongSetting(f"port {port} on {host} is taken: set MILLPOND_GRPC_PORT to a free one") from failure
     await running.start()
     try:
         yield bound

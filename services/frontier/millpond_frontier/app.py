@@ -12,9 +12,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from millpond.v1 import services_pb2_grpc
-from millpond_core.health import PortTaken
 from millpond_core.lanes import Lanes
 from millpond_core.service import Runtime
+from millpond_core.settings import WrongSetting
 from millpond_core.stage import Settle, Worker
 from millpond_core.stage_service import serve_stage
 from millpond_frontier.cache import Cache
@@ -65,7 +65,7 @@ async def serve(settings: FrontierSettings, runtime: Runtime) -> None:
 async def _serving(settings: FrontierSettings, tier: SyncTier, runtime: Runtime) -> AsyncGenerator[None]:
     """While it is open, the sync tier is served; told to stop, it takes no more and finishes what runs.
 
-    Raises PortTaken.
+    Raises WrongSetting.
     """
     options = [
         ("grpc.max_receive_message_length", settings.frontier.max_request_bytes),
@@ -82,7 +82,8 @@ async def _serving(settings: FrontierSettings, tier: SyncTier, runtime: Runtime)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as failure:
-        raise PortTaken(f"{address} is taken: set MILLPOND_GRPC_PORT to a free port") from failure
+        reason = f"{address} is taken, or no address of this machine: set MILLPOND_GRPC_PORT or MILLPOND_GRPC_HOST"
+        raise WrongSetting(reason) from failure
     await server.start()
     logger.info("the sync tier listens", extra={"grpc_port": port})
 
