@@ -35,7 +35,8 @@ def key_of(tenant: str, id: str, replay: int = 0) -> bytes:
     replay's key does is marked with its own replay, "#0" included.
     """
     mark = f"#{replay}" if replay or _REPLAY_MARK.search(id) else ""
-    return f"{quote(tenant, safe='')}/{id}{mark}".encode()
+    quoted = tenant if is_tenant(tenant) else quote(tenant, safe="")
+    return f"{quoted}/{id}{mark}".encode()
 
 
 def default_id(topic_id: str, partition: int, offset: int) -> str:

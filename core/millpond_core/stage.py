@@ -294,10 +294,10 @@ class Stage:
     def _observe(self, job: Job, result: result_pb2.Result) -> None:
         tier = TIER_WORDS[job.routed.decision.tier]
         route = ROUTE_WORDS[result.served_by.route]
-        metrics.RESULTS.labels(STATUS_WORDS[result.status], route, tier).inc()
-        metrics.RESULT_SECONDS.labels(route, tier).observe(result.timings_ms["total"] / 1000)
-        metrics.COST_USD.labels(route, result.served_by.model).inc(float(result.cost_usd))
-        metrics.COST_SYNC_USD.labels(route, result.served_by.model).inc(float(result.cost_sync_usd))
+        metrics.series(metrics.RESULTS, STATUS_WORDS[result.status], route, tier).inc()
+        metrics.series(metrics.RESULT_SECONDS, route, tier).observe(result.timings_ms["total"] / 1000)
+        metrics.series(metrics.COST_USD, route, result.served_by.model).inc(float(result.cost_usd))
+        metrics.series(metrics.COST_SYNC_USD, route, result.served_by.model).inc(float(result.cost_sync_usd))
         span = job.span
         if span.is_recording():
             span.set_attribute(telemetry.STATUS, STATUS_WORDS[result.status])

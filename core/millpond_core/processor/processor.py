@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -321,9 +321,10 @@ class Processor:
 
     def _submit(self, taken: Sequence[Taken]) -> None:
         fresh: list[Taken] = []
+        for topic, count in Counter(each.record.partition.topic for each in taken).items():
+            metrics.RECORDS_TAKEN.labels(topic, self._stage).inc(count)
         for each in taken:
             each.assignment.taken[each.record.offset] = each
-            metrics.RECORDS_TAKEN.labels(each.record.partition.topic, self._stage).inc()
             if self._claims is None or self._is_new(self._claims, each):
                 fresh.append(each)
         if fresh:

@@ -13,7 +13,8 @@ WINDOW = 256
 """Rows that are remembered: an engine that changes (other work beside it, a reload) is learned anew within so many."""
 
 REFIT_EVERY = 16
-"""Rows between two fits: one takes half a millisecond, and one row moves it little."""
+"""Rows between two fits, at least, and a quarter of those that are remembered: a fit takes a millisecond, and few rows
+move it little."""
 
 HUBER_K = 1.345
 """Residuals beyond so many standard deviations count by their size and not by its square: 95 % as efficient as least
@@ -87,7 +88,7 @@ class CostModel:
     def observe(self, ran: Ran) -> None:
         self._ran.append(ran)
         self._since += 1
-        if self._since >= REFIT_EVERY:
+        if self._since >= max(REFIT_EVERY, len(self._ran) // 4):
             self._since = 0
             self.cost = self._fit()
 

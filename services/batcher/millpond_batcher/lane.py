@@ -236,7 +236,7 @@ class Lane:
         metrics.BATCH_ROWS.labels(name, tier).observe(rows)
         for member in batch.members:
             row = member.item
-            metrics.BATCH_WAIT_SECONDS.labels(name, tier).observe(max(now - member.arrived_s, 0))
+            metrics.series(metrics.BATCH_WAIT_SECONDS, name, tier).observe(max(now - member.arrived_s, 0))
             replica = max(answering, key=lambda each: (each.free, -each.tokens))
             replica.take(member.tokens)
             self._running[member.tenant, member.tier] += 1
@@ -288,7 +288,7 @@ class Lane:
             if outcome != "ok":
                 span.set_attribute(telemetry.ERROR_TYPE, outcome)
             span.end()
-            metrics.ENGINE_SECONDS.labels(name, outcome).observe(monotonic() - began)
+            metrics.series(metrics.ENGINE_SECONDS, name, outcome).observe(monotonic() - began)
 
     async def _complete(self, row: Row, replica: Replica, span: Span) -> Completion:
         request = row.first.routed.request
@@ -325,8 +325,8 @@ class Lane:
         span.set_attribute(telemetry.FINISH_REASONS, (completion.finish_reason,))
         span.set_attribute(telemetry.INPUT_TOKENS, completion.input_tokens)
         span.set_attribute(telemetry.OUTPUT_TOKENS, completion.output_tokens)
-        metrics.INPUT_TOKENS.labels(name).inc(completion.input_tokens)
-        metrics.OUTPUT_TOKENS.labels(name).inc(completion.output_tokens)
+        metrics.series(metrics.INPUT_TOKENS, name).inc(completion.input_tokens)
+        metrics.series(metrics.OUTPUT_TOKENS, name).inc(completion.output_tokens)
         answer = Answer(
             result_pb2.Output(text=completion.text, finish_reason=completion.finish_reason),
             result_pb2.ServedBy(route=result_pb2.ROUTE_SMALL, model=name),

@@ -69,8 +69,8 @@ class Lookup:
         answered = [verdict or next(decided) for verdict in verdicts]
         spent = time.monotonic() - began
         for verdict in answered:
-            metrics.CACHE_LOOKUPS.labels(verdict.outcome).inc()
-            metrics.CACHE_SECONDS.labels(verdict.outcome).observe(spent)
+            metrics.series(metrics.CACHE_LOOKUPS, verdict.outcome).inc()
+            metrics.series(metrics.CACHE_SECONDS, verdict.outcome).observe(spent)
         return answered
 
     async def _ask(self, questions: Sequence[Question], bound_s: float, now: float) -> _Known:
