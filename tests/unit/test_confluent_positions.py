@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from millpond_core.processor.confluent_broker import PASSING, positions
+from millpond_core.processor.confluent_reader import is_fatal
 
 PLACES = [TopicPartition("ai.routed", number) for number in (0, 1)]
 
@@ -43,3 +44,12 @@ def test_a_broker_that_cannot_say_yet_is_asked_again(code: int) -> None:
 def test_what_does_not_pass_is_raised(code: int) -> None:
     with pytest.raises(KafkaException):
         positions(Broken(KafkaError(code)), PLACES)
+
+
+@pytest.mark.parametrize("code", [KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID])  # pyright: ignore[reportPrivateUsage]
+def test_a_client_that_is_done_for_says_so_by_its_code_alone(code: int) -> None:
+    """As librdkafka's consumer hands it out in a message's place: without the mark of a fatal error."""
+    error = KafkaError(code)
+    assert not error.fatal()
+    assert is_fatal(error)
+    assert not is_fatal(KafkaError(KafkaError._TRANSPORT))  # pyright: ignore[reportPrivateUsage]

@@ -125,11 +125,19 @@ def record_of(message: Message) -> Record | None:
             _bytes(message.value()),
             tuple((name, _bytes(value) or b"") for name, value in message.headers() or ()),
         )
-    if error.fatal():
+    if is_fatal(error):
         raise Fenced(error.str())
     if not _is_end(message):
         logger.warning("kafka: %s", error.str())
     return None
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether a client that says this is good for nothing any more.
+
+    An error that comes in a message's place, or in a delivery report, says so by its code alone.
+    """
+    return error.fatal() or error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)  # pyright: ignore[reportPrivateUsage]
 
 
 def _is_end(message: Message) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from millpond_core.processor import Outgoing
+from millpond_core.processor.confluent_reader import is_fatal
 from millpond_core.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Publisher:
         def settle(error: KafkaError | None) -> None:
             if error is not None:
                 logger.error("an answer of the sync tier is not published: %s", error.str())
-                if error.fatal():
+                if is_fatal(error):
                     self._crashed(KafkaException(error))
             if not delivered.done():
                 delivered.set_result(error is None)
