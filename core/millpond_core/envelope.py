@@ -124,20 +124,24 @@ def as_requested(record: Record) -> Record:
         return record
     if not routed.HasField("origin"):
         return record
-    request, origin = routed.request, routed.origin
-    headers: Headers = ((CONTENT_TYPE, content_type_of(routed.format)),)
-    if (traceparent := header(record.headers, telemetry.TRACEPARENT)) is not None:
-        headers = (*headers, (telemetry.TRACEPARENT, traceparent))
-    if routed.replay:
-        headers = (*headers, (REPLAY_HEADER, str(routed.replay).encode()))
-    return Record(
-        Partition(origin.topic, origin.partition),
-        origin.offset,
-        routed.accepted_at.ToMilliseconds(),
-        key_of(request.tenant, request.id),
-        encode(request, routed.format),
-        headers,
-    )
+    origin = routed.origin
+    sent = request_record(origin.topic, routed, record.headers, routed.replay)
+    partition = Partition(origin.topic, origin.partition)
+    return Record(partition, origin.offset, routed.accepted_at.ToMilliseconds(), sent.key, sent.value, sent.headers)
+
+
+def request_record(topic: str, routed: envelope_pb2.Routed, headers: Headers, replay: int) -> Outgoing:
+    """The request in an envelope as its producer would send it: in its own format, under its own key.
+
+    headers: of the record that the envelope came in; its trace is kept.
+    """
+    request = routed.request
+    kept = tuple(each for each in headers if each[0] in (telemetry.TRACEPARENT, telemetry.TRACESTATE))
+    kept = (*kept, (CONTENT_TYPE, content_type_of(routed.format)))
+    if replay:
+        kept = (*kept, (REPLAY_HEADER, str(replay).encode()))
+    # The key is the request's own, not the replay's: all its records must reach one partition.
+    return Outgoing(topic, key_of(request.tenant, request.id), encode(request, routed.format), kept)
 
 
 def not_before_s(record: Record) -> float:

@@ -12,13 +12,10 @@ from collections.abc import Collection
 from google.protobuf.message import DecodeError
 
 from millpond.v1 import envelope_pb2
-from millpond_core import json_codec, topics
-from millpond_core.codec import CONTENT_TYPE, content_type_of
+from millpond_core import topics
 from millpond_core.dead_letter import PREFIX
-from millpond_core.envelope import REPLAY_HEADER
-from millpond_core.identity import key_of
+from millpond_core.envelope import REPLAY_HEADER, request_record
 from millpond_core.processor import Headers, Outgoing, Record, header, with_header
-from millpond_core.telemetry import TRACEPARENT, TRACESTATE
 
 
 class NotReplayable(Exception):
@@ -75,14 +72,4 @@ def _from_envelope(record: Record, original: Headers) -> Outgoing:
         raise NotReplayable(
             "the request was refused before, and its text is not kept: send it again from where it came"
         )
-    protobuf = routed.format == envelope_pb2.WIRE_FORMAT_PROTOBUF
-    request = routed.request
-    trace = tuple(each for each in original if each[0] in (TRACEPARENT, TRACESTATE))
-    headers: Headers = (
-        *trace,
-        (CONTENT_TYPE, content_type_of(routed.format)),
-        (REPLAY_HEADER, str(routed.replay + 1).encode()),
-    )
-    value = request.SerializeToString(deterministic=True) if protobuf else json_codec.encode(request)
-    # The key is the request's own, not the replay's: its parts must reach one partition of ai.requests.
-    return Outgoing(topics.REQUESTS, key_of(request.tenant, request.id), value, headers)
+    return request_record(topics.REQUESTS, routed, original, routed.replay + 1)
