@@ -6,9 +6,13 @@ The value, the key and the headers are the original's own; what is said about it
 
 from __future__ import annotations
 
-from millpond_core import metrics, topics
+import logging
+
+from millpond_core import metrics, telemetry, topics
 from millpond_core.errors import Code
 from millpond_core.processor import Headers, Outgoing, Record
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "dead-letter-"
 
@@ -22,6 +26,9 @@ def dead_letter(record: Record, service: str, code: Code, message: str) -> Outgo
     message: for a person; never the record's text.
     """
     metrics.DEAD_LETTERS.labels(service, code).inc()
+    topic, number = record.partition
+    place = {"code": code, "topic": topic, "partition": number, "offset": record.offset}
+    logger.warning("a dead letter", extra={**place, **telemetry.trace_of(record.headers)})
     about: Headers = (
         (f"{PREFIX}reason", code.encode()),
         (f"{PREFIX}message", message.encode()),

@@ -271,6 +271,8 @@ class Stage:
                 return [routed_record(topic, routed, job.span)]
             case Retry(start_s, attempt):
                 routed.attempts.append(attempt)
+                wait_s = round(start_s - now, 1)
+                self._log("to be tried again", job, attempt.error.code, model=attempt.model, after_s=wait_s)
                 return [retried_record(job.taken.record, routed, start_s, job.span)]
             case Answer() | Failure():
                 return self._results(job, outcome, now)
@@ -279,6 +281,8 @@ class Stage:
         routed = job.routed
         result = result_of(routed, outcome, self._models, now, telemetry.trace_id(job.span))
         self._observe(job, result)
+        if result.error.code:
+            self._log("a result without an answer", job, result.error.code, status=STATUS_WORDS[result.status])
         span = self._tracing.send(topics.RESULTS, job.span)
         headers = telemetry.inject(((CONTENT_TYPE, content_type_of(routed.format)),), span)
         span.end()
@@ -290,6 +294,12 @@ class Stage:
         if lesson := learned(routed, outcome, now):
             records.append(Outgoing(topics.LEARN, key, lesson.SerializeToString(), telemetry.inject((), job.span)))
         return records
+
+    def _log(self, event: str, job: Job, code: str, **more: object) -> None:
+        """A line by which a person finds what became of a request. What is as usual has none."""
+        request = job.routed.request
+        about = {"trace_id": telemetry.trace_id(job.span), "request_id": request.id, "tenant": request.tenant}
+        logger.info(event, extra={**about, "code": code, **more})
 
     def _observe(self, job: Job, result: result_pb2.Result) -> None:
         tier = TIER_WORDS[job.routed.decision.tier]

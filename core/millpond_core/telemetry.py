@@ -164,6 +164,12 @@ def trace_id(span: Span) -> str:
     return trace.format_trace_id(span.get_span_context().trace_id)
 
 
+def trace_of(headers: Iterable[tuple[str, object]] | None) -> dict[str, str]:
+    """For a log line: the trace id that the record's headers name, as `trace_id`; empty where they name none."""
+    span = span_of(extract(headers))
+    return {"trace_id": trace_id(span)} if span.get_span_context().is_valid else {}
+
+
 def span_of(context: Context) -> Span:
     return trace.get_current_span(context)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,15 @@ def test_a_second_death_takes_the_place_of_the_first() -> None:
     first = letter_of(b"key", b"value", ("mine", b"1"))
     second = letter_of(first.key, first.value, *first.headers)
     assert second == first
+
+
+def test_a_dead_letter_is_in_the_log_with_its_place_and_trace(caplog: pytest.LogCaptureFixture) -> None:
+    letter_of(b"key", b"value", ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+    letter_of(b"key", b"value")
+    traced, bare = (vars(line) for line in caplog.records)
+    assert (traced["code"], traced["topic"], traced["offset"]) == ("malformed", "ai.requests", 41)
+    assert traced["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert "trace_id" not in bare
 
 
 SIZES = st.sampled_from(

@@ -14,6 +14,7 @@ import pytest
 from millpond_core import telemetry
 from millpond_core.logs import start_logging
 from millpond_core.telemetry import Tracing
+from millpond_frontier import provider
 
 
 @pytest.fixture
@@ -57,6 +58,13 @@ def test_an_exception_is_in_its_line(stream: io.StringIO) -> None:
     (line,) = lines(stream)
     assert line["event"] == "crashed"
     assert "ValueError: broken wheel" in line["exception"]
+
+
+@pytest.mark.parametrize("library", ["httpx2", "openai"])
+def test_a_providers_address_and_prompt_are_in_no_line(library: str, stream: io.StringIO) -> None:
+    assert provider.PATH
+    logging.getLogger(library).info("HTTP Request: POST https://models.example/v1?key=hunter2")
+    assert lines(stream) == []
 
 
 def test_what_is_below_the_level_is_not_written(stream: io.StringIO) -> None:

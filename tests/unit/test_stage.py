@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -134,6 +136,40 @@ def protobuf(**settled: object) -> envelope_pb2.Routed:
     envelope = routed(**settled)
     envelope.format = envelope_pb2.WIRE_FORMAT_PROTOBUF
     return envelope
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, Any, Any]]:
+    return [(line.msg, vars(line)["code"], vars(line)["trace_id"]) for line in caplog.records]
+
+
+def test_what_has_no_answer_is_in_the_log_with_its_trace(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    bench = Bench()
+    bench.take(protobuf())
+    bench.settle(Retry(NOW + 5, result_pb2.Attempt(model="smollm2-135m", error=ENGINE_DOWN)))
+    bench.take(protobuf())
+    bench.settle(Failure(ENGINE_DOWN))
+    failed = bench.result().trace_id
+    bench.written.clear()
+    bench.take(protobuf())
+    bench.clock.advance(120)
+    bench.stage.tick()
+    again, *others = logged(caplog)
+    assert again[:2] == ("to be tried again", "engine_unavailable")
+    assert again[2] in {telemetry.trace_id(job.span) for job in bench.worker.started}
+    assert others == [
+        ("a result without an answer", "engine_unavailable", failed),
+        ("a result without an answer", "deadline_passed", bench.result().trace_id),
+    ]
+    assert "What is a mill?" not in caplog.text
+
+
+def test_an_answer_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    bench = Bench()
+    bench.take(protobuf())
+    bench.settle(answer())
+    assert not caplog.records
 
 
 def test_an_answer_is_a_result_and_a_lesson() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,10 @@ from millpond_core.validate import estimated_tokens
 from millpond_frontier.answer import Pieces, Spoken, whole
 from millpond_frontier.attempt import CallFailed, arguments, attempts_of, error_of, idempotency_key
 from millpond_frontier.settings import FrontierSection
+
+# At info they log every call's address, at debug the prompt; every call is a span, and each failure is logged by us.
+for name in ("httpx2", "openai"):
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 PATH = "/chat/completions"
 

@@ -12,6 +12,7 @@ away: nothing is on ai.results, and the same id may be asked again.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 import uuid
@@ -35,6 +36,8 @@ from millpond_frontier.call import Call
 from millpond_frontier.provider import Provider
 from millpond_frontier.publisher import Publisher
 from millpond_frontier.settings import FrontierSettings
+
+logger = logging.getLogger(__name__)
 
 SERVICE = services_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 
@@ -186,6 +189,9 @@ class SyncTier(services_pb2_grpc.InferenceServicer):
                 wait_s = retry_after_s(failure, attempts, self._own, self._left_s(call), chance)
                 if wait_s is None or call.begun:
                     raise
+                asked = {"request_id": routed.request.id, "tenant": routed.request.tenant}
+                about = {**asked, "model": provider.model.name, "code": failure.code, "after_s": round(wait_s, 1)}
+                logger.info("to be tried again", extra={"trace_id": telemetry.trace_id(call.span), **about})
             await asyncio.sleep(wait_s)
 
     async def _publish(self, call: Call) -> None:

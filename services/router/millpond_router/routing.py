@@ -142,7 +142,8 @@ class Routing:
         except Malformed as failure:
             if span.is_recording():
                 span.set_attribute(telemetry.ERROR_TYPE, failure.code)
-            return Item(now, span, dead_letter(record, SERVICE, failure.code, str(failure)))
+            with telemetry.current(span):
+                return Item(now, span, dead_letter(record, SERVICE, failure.code, str(failure)))
 
     def _decide(
         self,
