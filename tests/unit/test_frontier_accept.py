@@ -25,7 +25,7 @@ def request(**fields: object) -> request_pb2.Request:
 
 
 def accepted(asked: request_pb2.Request, remaining_s: float | None = None) -> Accepted:
-    return accept(asked, TERMS, "fresh", remaining_s, NOW)
+    return accept(asked.SerializeToString(), TERMS, "fresh", remaining_s, NOW)
 
 
 @pytest.mark.parametrize("name", ["", "auto", "frontier", LARGE.name])

@@ -41,18 +41,17 @@ class Accepted:
         return self.routed.decision.deadline.ToNanoseconds() / 1e9
 
 
-def accept(asked: request_pb2.Request, terms: Terms, fresh_id: str, remaining_s: float | None, now: float) -> Accepted:
+def accept(asked: bytes, terms: Terms, fresh_id: str, remaining_s: float | None, now: float) -> Accepted:
     """The request, complete and decided. Its tier is realtime, whatever it says.
 
-    fresh_id: for a request without one. remaining_s: until the call's deadline; None where it has none.
-    now: seconds since 1970. Raises Refused.
+    asked: a request in protobuf, or what else was sent. fresh_id: for a request without one.
+    remaining_s: until the call's deadline; None where it has none. now: seconds since 1970. Raises Refused.
     """
     models = {*RESERVED_MODELS, *(model.name for model in terms.settings.models)}
     request = request_pb2.Request()
-    if value := asked.SerializeToString():
-        # Refuses fields that it does not know, as on ai.requests.
+    if asked:
         protobuf = content_type_of(envelope_pb2.WIRE_FORMAT_PROTOBUF)
-        request, _ = decode_request(value, protobuf, terms.own.max_request_bytes)
+        request, _ = decode_request(asked, protobuf, terms.own.max_request_bytes)
     validate(request, terms.settings.limits, models, now)
     model = _provider_for(request.model, terms)
     check_context(request, model.context_tokens)

@@ -11,7 +11,6 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from millpond.v1 import services_pb2_grpc
 from millpond_core.lanes import Lanes
 from millpond_core.service import Runtime
 from millpond_core.settings import WrongSetting
@@ -73,7 +72,7 @@ async def _serving(settings: FrontierSettings, tier: SyncTier, runtime: Runtime)
         ("grpc.so_reuseport", 0),
     ]
     server = grpc.aio.server(options=options)
-    services_pb2_grpc.add_InferenceServicer_to_server(tier, server)
+    server.add_generic_rpc_handlers((tier.handler(),))
     states = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
     await states.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(states, server)

@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 
-from millpond.v1 import envelope_pb2, request_pb2, result_pb2, services_pb2, services_pb2_grpc
+from millpond.v1 import envelope_pb2, request_pb2, result_pb2, services_pb2
 from millpond_core import telemetry, topics
 from millpond_core.clock import Clock
 from millpond_core.envelope import TIER_WORDS, routed_record
@@ -44,10 +44,10 @@ SERVICE = services_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 PUBLISHED = "millpond-published"
 """Trailing metadata: "false" where Kafka has not taken the answer yet. It is tried further while the process lives."""
 
-Context = grpc.aio.ServicerContext[request_pb2.Request, object]
+Context = grpc.aio.ServicerContext[bytes, object]
 
 
-class SyncTier(services_pb2_grpc.InferenceServicer):
+class SyncTier:
     def __init__(
         self,
         settings: FrontierSettings,
@@ -72,13 +72,25 @@ class SyncTier(services_pb2_grpc.InferenceServicer):
         self._calls: dict[tuple[str, str], Call] = {}
         """By tenant and id."""
 
-    async def Infer(self, request: request_pb2.Request, context: Context) -> result_pb2.Result:
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Requests come as they were sent: what is none is refused like on ai.requests, not by gRPC in its own way."""
+        methods = {
+            "Infer": grpc.unary_unary_rpc_method_handler(
+                self.Infer, response_serializer=result_pb2.Result.SerializeToString
+            ),
+            "InferStream": grpc.unary_stream_rpc_method_handler(
+                self.InferStream, response_serializer=services_pb2.Chunk.SerializeToString
+            ),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    async def Infer(self, request: bytes, context: Context) -> result_pb2.Result:
         async with self._joined(request, context, "Infer") as call:
             result = await call.result()
             _tell(context, call)
             return result
 
-    async def InferStream(self, request: request_pb2.Request, context: Context) -> None:
+    async def InferStream(self, request: bytes, context: Context) -> None:
         """The text as it comes, then the whole result. An answer from the cache is one piece."""
         async with self._joined(request, context, "InferStream") as call:
             async for text in call.pieces():
@@ -93,7 +105,7 @@ class SyncTier(services_pb2_grpc.InferenceServicer):
             await call.ended()
 
     @asynccontextmanager
-    async def _joined(self, request: request_pb2.Request, context: Context, method: str) -> AsyncGenerator[Call]:
+    async def _joined(self, request: bytes, context: Context, method: str) -> AsyncGenerator[Call]:
         """The call that answers the request: a new one, or one that does so already."""
         remaining_s: float | None = context.time_remaining()
         try:
