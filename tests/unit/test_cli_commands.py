@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from millpond.v1 import result_pb2
-from millpond_cli.commands.status import duration
+from millpond_cli.commands.send import request_of
+from millpond_cli.commands.status import as_they_answer, duration
 from millpond_cli.commands.tail import TEXT_CHARACTERS, one_line
 from millpond_cli.commands.test import run, static_checks
+from millpond_cli.errors import CommandError
 from millpond_cli.setup.home import REPOSITORY
+from millpond_cli.stack import ComponentState
 
 FOLDERS = ("core", "proto/python", "cli", "services/router")
 
@@ -41,6 +47,8 @@ def millpond(home: Path, *arguments: str, **environment: str) -> subprocess.Comp
         (["logs", "router"], "nothing has run here yet"),
         (["up", "--replicas", "batcher"], "SERVICE=COUNT"),
         (["up", "--config", "none.yaml"], "no such file"),
+        (["up", "--port-base", "70000"], "--port-base 70000 does not fit"),
+        (["demo", "--port-base", "70000"], "--port-base 70000 does not fit"),
         (["up", "--model", "none"], "--model none: must be real or echo"),
         (["chaos", "--model", "none"], "--model none: must be real or echo"),
         (["chaos", "--json", "none/out.json"], "no such folder"),
@@ -78,6 +86,48 @@ def test_a_provider_without_its_models_name_is_not_asked_for_the_stand_in(tmp_pa
     assert ended.stderr == (
         "millpond: MILLPOND_PROVIDER_BASE_URL names a provider: MILLPOND_PROVIDER_MODEL must name its model\n"
     )
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/dev/null/home", "/proc/home"])
+def test_a_home_that_is_no_folder_is_one_line_and_status_2(home: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, str(REPOSITORY / "millpond"), "status"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MILLPOND_HOME": home},
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"millpond: {home} cannot be used, MILLPOND_HOME names another: ")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("wrong", ["prompt", "tenant", "model"])
+def test_what_is_not_utf_8_is_said_so(wrong: str) -> None:
+    given = {"prompt": "hello", "tenant": "acme", "model": "auto", wrong: b"\xff\xfe".decode(errors="surrogateescape")}
+    with pytest.raises(CommandError, match="not UTF-8"):
+        request_of(**given, tier="standard", max_tokens=8)
+
+
+async def test_a_component_that_hangs_is_not_called_ready() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    answering = await asyncio.start_server(answer, "127.0.0.1", 0)
+    # It takes connections, as a stopped process's socket does, and never answers.
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        ports = [each.getsockname()[1] for each in (answering.sockets[0], hanging)]
+        named = {"triton": ports[1], "batcher-1": ports[0], "router": ports[1]}
+        components = {
+            name: ComponentState("ready", 0.0, 0, None, {"http": port}, "log") for name, port in named.items()
+        }
+        components["router"] = replace(components["router"], state="died")
+        found = await as_they_answer({**components, "topics": ComponentState("finished", 0.0, 0, None, {}, "log")})
+    answering.close()
+    states = {name: each.state for name, each in found.items()}
+    assert states == {"triton": "not ready", "batcher-1": "ready", "router": "died", "topics": "finished"}
 
 
 def test_an_unknown_command_is_status_2_without_a_traceback(tmp_path: Path) -> None:

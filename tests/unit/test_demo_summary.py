@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cli.demo.summary import Batches, as_json, costs, latencies, percentile, summarise, targets
-from millpond_core.result import Answer, result_of
+from millpond_core.result import EXPIRED, Answer, Failure, result_of
 from millpond_core.settings import ModelSettings, Settings
 
 MODELS: list[ModelSettings] = Settings().models
@@ -79,6 +79,26 @@ def test_latency_is_that_of_answers_by_tier() -> None:
     made[0].status = result_pb2.STATUS_EXPIRED
     (latency,) = latencies(made).values()
     assert (latency.count, latency.p50_ms, latency.p95_ms) == (99, 51, 96)
+
+
+def test_what_the_cache_had_before_the_run_is_told_apart() -> None:
+    asked, repeated, older = (
+        result(route, result_pb2.Usage(), request_pb2.TIER_STANDARD, [])
+        for route in (result_pb2.ROUTE_SMALL, result_pb2.ROUTE_CACHE, result_pb2.ROUTE_CACHE)
+    )
+    asked.id, repeated.id, older.id = "one", "two", "three"
+    repeated.served_by.cache.source_id, older.served_by.cache.source_id = "one", "of yesterday"
+    summary = summarise([asked, repeated, older], MODELS, Batches(0, 0.0), requests=3, again=0, wall_s=1.0)
+    assert (summary.by_route["cache"], summary.from_before) == (2, 1)
+    assert as_json(summary)["cache_from_before"] == 1
+
+
+@pytest.mark.parametrize(("tier", "late"), [(request_pb2.TIER_REALTIME, 1), (request_pb2.TIER_STANDARD, 0)])
+def test_a_machine_is_too_slow_where_realtime_requests_were_late(tier: request_pb2.Tier, late: int) -> None:
+    decision = result_pb2.Decision(tier=tier)
+    passed = result_of(envelope_pb2.Routed(decision=decision), Failure(EXPIRED), MODELS, 1.0, "trace")
+    summary = summarise([passed], MODELS, Batches(0, 0.0), requests=1, again=0, wall_s=1.0)
+    assert summary.late_realtime == late
 
 
 def test_a_missing_result_and_one_too_many_miss_their_bounds() -> None:

@@ -224,6 +224,10 @@ def test_a_missing_program_is_named_before_anything_is_begun(tmp_path: Path, mon
         set_up.set_up(Home(tmp_path), [piece], lambda _name, _text: None)
     assert failure.value.exit_code == 2
     assert begun == []
+    said: list[str] = []
+    with pytest.raises(Missing), set_up.ready(Home(tmp_path), lambda name, _: said.append(name), [piece]):
+        pass
+    assert said == []
 
 
 HOLD = """

@@ -9,11 +9,22 @@ import typer
 
 from millpond_cli.errors import CommandError
 from millpond_cli.stack import MODELS
+from millpond_cli.stack.components import SPAN
+from millpond_cli.stack.ports import check_base
+
+
+def _fitting(port_base: int) -> int:
+    """Raises CommandError before anything is set up or started."""
+    if wrong := check_base(port_base, SPAN):
+        raise CommandError(wrong)
+    return port_base
+
 
 PortBase = Annotated[
     int,
     typer.Option(
         metavar="NUMBER",
+        callback=_fitting,
         help="First of the 200 ports that the stack uses. With a MILLPOND_HOME of its own a second stack fits beside.",
     ),
 ]

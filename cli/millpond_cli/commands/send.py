@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 import typer
@@ -39,19 +39,14 @@ def send(  # noqa: PLR0917
         raise CommandError(f"--tier {tier}: must be {', '.join(TIERS)}")
     addresses = addresses_here()
     settings = settings_of(addresses)
-    prompt = sys.stdin.read() if text == "-" else text
-    body: dict[str, Any] = {
-        "tenant": tenant,
-        "tier": tier,
-        "model": model,
-        "messages": [{"role": "user", "content": prompt}],
-        "params": {"max_tokens": max_tokens},
-    }
+    # As the system gives arguments that are not UTF-8.
+    prompt = sys.stdin.buffer.read().decode(errors="surrogateescape") if text == "-" else text
+    value = request_of(prompt, tier=tier, tenant=tenant, model=model, max_tokens=max_tokens)
     tracing = start_tracing(SERVICE, otlp_endpoint=settings.otlp_endpoint, traces_file=settings.traces_file)
     try:
         with Results(settings) as results:
             with Requests(settings, tracing) as requests:
-                trace_id = requests.send(orjson.dumps(body))
+                trace_id = requests.send(value)
             result = await_result(results, trace_id, settings.tiers.seconds(TIERS[tier]) + PATIENCE_S)
     finally:
         tracing.close()
@@ -62,6 +57,21 @@ def send(  # noqa: PLR0917
         print(how_to_see(trace_id, addresses))
     if result.status != result_pb2.STATUS_OK:
         raise SystemExit(1)
+
+
+def request_of(prompt: str, *, tier: str, tenant: str, model: str, max_tokens: int) -> bytes:
+    """The record's value. Raises CommandError for what was not UTF-8."""
+    body = {
+        "tenant": tenant,
+        "tier": tier,
+        "model": model,
+        "messages": [{"role": "user", "content": prompt}],
+        "params": {"max_tokens": max_tokens},
+    }
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        raise CommandError("the prompt, or an option, is not UTF-8") from None
 
 
 def await_result(results: Results, trace_id: str, within_s: float) -> result_pb2.Result:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from confluent_kafka import KafkaException
 from rich.console import Console
@@ -12,25 +15,46 @@ from rich.table import Table
 from millpond_cli.commands.show import shown_addresses
 from millpond_cli.here import settings_of, state_here
 from millpond_cli.kafka_lag import Lag, lags
-from millpond_cli.stack import ComponentState
+from millpond_cli.stack import COMPONENTS, ComponentState
+from millpond_cli.stack.description import Finishes
+from millpond_cli.stack.probe import is_ready
 
 WELL = ("ready", "finished")
 """States in which a component is as it should be."""
 
 
+NOT_READY = "not ready"
+"""Of a component that was ready, and does not say so when it is asked now."""
+
+
 def status() -> None:
     """Show what runs and how far it is behind. Exit status 1 where something is not ready."""
     state = state_here()
+    components = asyncio.run(as_they_answer(state.components))
     console = Console()
     print(f"{state.phase}; supervisor pid {state.supervisor.pid}, port base {state.port_base}\n")
-    console.print(components_table(state.components, time.time()))
+    console.print(components_table(components, time.time()))
     print(f"\n{shown_addresses(state.addresses)}\n")
     try:
         console.print(lag_table(lags(settings_of(state.addresses))))
     except KafkaException as failure:
         print(f"Kafka does not answer: {failure.args[0].str()}")
-    if any(component.state not in WELL for component in state.components.values()):
+    if any(component.state not in WELL for component in components.values()):
         raise SystemExit(1)
+
+
+async def as_they_answer(components: Mapping[str, ComponentState]) -> Mapping[str, ComponentState]:
+    """The components with what those that became ready say at this moment: one may hang, or have lost another."""
+    checks = {component.name: component.ready for component in COMPONENTS}
+
+    async def asked(name: str, each: ComponentState) -> ComponentState:
+        check = checks[re.sub(r"-\d+$", "", name)]
+        if each.state != "ready" or isinstance(check, Finishes) or await is_ready(check, each.ports[check.port]):
+            return each
+        return replace(each, state=NOT_READY)
+
+    answers = await asyncio.gather(*(asked(name, each) for name, each in components.items()))
+    return dict(zip(components, answers, strict=True))
 
 
 def components_table(components: Mapping[str, ComponentState], now: float) -> Table:

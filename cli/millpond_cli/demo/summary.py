@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from millpond.v1 import request_pb2, result_pb2
 from millpond_core.cost import Price, cost, dollars
 from millpond_core.envelope import TIER_WORDS
+from millpond_core.errors import Code
 from millpond_core.stage import ROUTE_WORDS
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Costs:
 class Summary:
     """by_route: by who answered, with the tokens and the dollars of each; "none" for requests without an answer.
 
-    by_hit: the cache's answers, by kind.
+    by_hit: the cache's answers, by kind. from_before: those that it had learned before this run.
+    late_realtime: realtime requests whose deadline passed.
     """
 
     requests: int
@@ -70,6 +72,8 @@ class Summary:
     again: int
     by_route: Mapping[str, int]
     by_hit: Mapping[str, int]
+    from_before: int
+    late_realtime: int
     tokens_by_route: Mapping[str, Tokens]
     cost_by_route: Mapping[str, Decimal]
     by_tier: Mapping[str, Latency]
@@ -92,6 +96,7 @@ def summarise(
     by_route: Mapping[str, Sequence[result_pb2.Result]] = {
         word: [result for result in results if result.served_by.route == route] for route, word in ROUTE_WORDS.items()
     }
+    ids = {result.id for result in results}
     return Summary(
         requests=requests,
         results=len(results),
@@ -100,6 +105,11 @@ def summarise(
         again=again,
         by_route={word: len(those) for word, those in by_route.items()},
         by_hit=Counter(result.served_by.cache.kind for result in by_route["cache"]),
+        from_before=sum(result.served_by.cache.source_id not in ids for result in by_route["cache"]),
+        late_realtime=sum(
+            result.error.code == Code.DEADLINE_PASSED and result.decision.tier == request_pb2.TIER_REALTIME
+            for result in results
+        ),
         tokens_by_route={word: usage_of(those) for word, those in by_route.items()},
         cost_by_route={word: spent_on(those) for word, those in by_route.items()},
         by_tier=latencies(results),
@@ -200,6 +210,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "errors_by_code": dict(summary.errors),
         "by_route": dict(summary.by_route),
         "by_hit": dict(summary.by_hit),
+        "cache_from_before": summary.from_before,
         "by_tier": {tier: asdict(latency) for tier, latency in summary.by_tier.items()},
         "batches": {"count": summary.batches.count, "mean_size": round(summary.batches.mean_size, 2)},
         "usage": asdict(summary.usage),

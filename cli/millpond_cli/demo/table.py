@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from millpond_cli.demo.summary import Summary
-from millpond_core.errors import Code
 
 if TYPE_CHECKING:
     from millpond_core.cost import Price
@@ -44,7 +43,9 @@ def tables(summary: Summary, models: Sequence[ModelSettings], config: Path, *, h
         )
     if summary.errors:
         parts.append(Text("\nerrors: " + ", ".join(f"{code} {count}" for code, count in summary.errors.items())))
-    if Code.DEADLINE_PASSED in summary.errors:
+    if summary.from_before:
+        parts.append(Text(f"\n{summary.from_before} of the cache's answers are from before this run: it was warm."))
+    if summary.late_realtime:
         parts.append(Text("Realtime requests are due in seconds: this machine is too slow for so many, or busy."))
     return Group(*parts)
 

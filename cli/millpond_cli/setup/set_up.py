@@ -21,6 +21,14 @@ def set_up(home: Home, pieces: Sequence[Piece], report: Report) -> None:
 
     report: called with (piece, line), from several threads. Raises Missing before anything is begun, SetupError after.
     """
+    if not check(home, pieces):
+        return
+    with alone(home.root / "setup.lock", lambda: report("setup", "another millpond is setting up: waiting for it")):
+        _make([piece for piece in pieces if not piece.is_ready(home)], home, report)
+
+
+def check(home: Home, pieces: Sequence[Piece]) -> Sequence[Piece]:
+    """The pieces that are missing. Raises Missing where a program is, that these are made or run with."""
     missing = [piece for piece in pieces if not piece.is_ready(home)]
     prerequisites.check(
         [
@@ -28,10 +36,7 @@ def set_up(home: Home, pieces: Sequence[Piece], report: Report) -> None:
             *(program for piece in missing for program in piece.programs_to_make),
         ]
     )
-    if not missing:
-        return
-    with alone(home.root / "setup.lock", lambda: report("setup", "another millpond is setting up: waiting for it")):
-        _make([piece for piece in pieces if not piece.is_ready(home)], home, report)
+    return missing
 
 
 @contextmanager
@@ -42,6 +47,7 @@ def ready(
 
     Yields whether Jaeger is still to come: `Stack(..., jaeger_is_coming=...)`. Raises Missing or SetupError.
     """
+    check(home, pieces)
     with JaegerBuild(home, report) as build:
         set_up(home, pieces, report)
         if wait_for_jaeger and build.is_coming:

@@ -33,6 +33,9 @@ def run(arguments: Sequence[str]) -> NoReturn:
     except SetupError as failure:
         say(str(failure))
         sys.exit(failure.exit_code)
+    except OSError as failure:
+        say(f"{place.root} cannot be used, MILLPOND_HOME names another: {failure}")
+        sys.exit(2)
     except KeyboardInterrupt:
         say("interrupted; the next start goes on")
         sys.exit(130)
