@@ -40,6 +40,7 @@ class Code(StrEnum):
     ENGINE_ERROR = "engine_error"
     POISON = "poison"
     ENGINE_UNAVAILABLE = "engine_unavailable"
+    QUALITY_CHECK_FAILED = "quality_check_failed"
     PROVIDER_ERROR = "provider_error"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     RATE_LIMITED = "rate_limited"

@@ -90,6 +90,17 @@ BATCH_WAIT_SECONDS = Histogram(
     "millpond_batch_wait_seconds", "How long a request waited for its batch", ("model", "tier"), buckets=WAIT_S
 )
 
+# Quality gate. check: its name, as in the batcher's settings.
+
+CHECKED = Counter("millpond_checked_answers", "Answers that were checked", ("model",))
+CHECKS_FAILED = Counter("millpond_failed_checks", "Answers that failed a check", ("model", "check"))
+ESCALATED = Counter(
+    "millpond_escalated", "Requests that went to the large model for a failed check", ("model", "check")
+)
+HELD_BATCHES = Gauge(
+    "millpond_held_batches", "Batches whose rest is held, since their first answers failed", ("model",)
+)
+
 # Embedder.
 
 EMBEDDER_SECONDS = Histogram("millpond_embedder_seconds", "One call of the embedder that was answered", buckets=SHORT_S)

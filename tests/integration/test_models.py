@@ -232,6 +232,8 @@ class Row:
     finish_reason: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    logprob: float = 0.0
+    first_token_ms: int = 0
     error: str = ""
 
     @property
@@ -242,12 +244,16 @@ class Row:
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 24}
 
 
+RETURNED = ("finish_reason", "num_input_tokens", "num_output_tokens", "cumulative_logprob")
+
+
 @dataclass(frozen=True)
 class Ask:
     prompt: str | bytes
     params: dict[str, Any] | str = field(default_factory=lambda: GREEDY)
     stream: bool = False
     bare: bool | None = True
+    urgent: bool = False
 
 
 def column(name: str, kind: str, value: bytes | bool) -> triton.InferInput:
@@ -262,8 +268,8 @@ def send(client: triton.InferenceServerClient, ask: Ask, number: int) -> None:
     inputs = [column("text_input", "BYTES", prompt), column("sampling_parameters", "BYTES", params.encode())]
     inputs += [column("stream", "BOOL", ask.stream)]
     inputs += [] if ask.bare is None else [column("exclude_input_in_output", "BOOL", ask.bare)]
-    inputs += [column(f"return_{n}", "BOOL", True) for n in ("finish_reason", "num_input_tokens", "num_output_tokens")]
-    client.async_stream_infer("generator", inputs, request_id=str(number))
+    inputs += [column(f"return_{n}", "BOOL", True) for n in RETURNED]
+    client.async_stream_infer("generator", inputs, request_id=str(number), parameters={"urgent": ask.urgent})
 
 
 Arrival = tuple[triton.InferResult | None, InferenceServerException | None]
@@ -274,8 +280,11 @@ def arrive(arrivals: queue.Queue[Arrival], result: triton.InferResult | None, er
     arrivals.put((result, error))
 
 
-def generate(server: Server, asks: Sequence[Ask]) -> list[Row]:
-    """Ask all at once; each over a stream of its own, since an error on a stream does not say whose it is."""
+def generate(server: Server, asks: Sequence[Ask], ended: list[int] | None = None) -> list[Row]:
+    """Ask all at once; each over a stream of its own, since an error on a stream does not say whose it is.
+
+    ended: gets the rows' numbers in the order in which they ended.
+    """
     rows = [Row() for _ in asks]
     arrivals: queue.Queue[tuple[int, Arrival]] = queue.Queue()
 
@@ -292,6 +301,8 @@ def generate(server: Server, asks: Sequence[Ask]) -> list[Row]:
         take(rows[number], result, error)
         if rows[number].error or rows[number].finish_reason not in ("", "None"):
             running.discard(number)
+            if ended is not None:
+                ended.append(number)
     for client in clients:
         client.stop_stream()
         client.close()
@@ -306,6 +317,9 @@ def take(row: Row, result: triton.InferResult | None, error: InferenceServerExce
     row.finish_reason = array(result, "finish_reason")[0].decode()
     row.input_tokens = int(array(result, "num_input_tokens")[0])
     row.output_tokens += int(array(result, "num_output_tokens")[0])
+    row.logprob = float(array(result, "cumulative_logprob")[0])
+    if row.finish_reason != "None":
+        row.first_token_ms = int(array(result, "first_token_ms")[0])
 
 
 def counted(server: Server, direction: str) -> float:
@@ -328,6 +342,26 @@ def test_32_rows_at_once_all_answer(server: Server) -> None:
 def test_more_rows_than_the_engine_runs_at_once_all_answer(server: Server) -> None:
     rows = generate(server, [Ask(chat(question), {"temperature": 0, "max_tokens": 4}) for question in QUESTIONS * 5])
     assert [row.error for row in rows] == [""] * 80
+
+
+def test_an_urgent_row_goes_before_those_that_were_sent_before_it(server: Server) -> None:
+    bulk = [Ask(chat(question), {"temperature": 0, "max_tokens": 48, "ignore_eos": True}) for question in QUESTIONS * 2]
+    urgent = Ask(chat("What is a mill?"), {"temperature": 0, "max_tokens": 24}, urgent=True)
+    ended: list[int] = []
+    rows = generate(server, [*bulk, urgent], ended)
+    assert [row.error for row in rows] == [""] * 33
+    assert ended[0] == 32
+    assert all(row.output_tokens == 48 for row in rows[:32])
+
+
+def test_log_probabilities_are_told_where_they_are_wanted(server: Server) -> None:
+    with_them, without = generate(
+        server, [Ask(chat("What is a mill?"), {**GREEDY, "logprobs": 1}), Ask(chat("What is a mill?"))]
+    )
+    assert with_them.logprob < 0
+    assert without.logprob == 0
+    assert with_them.text == without.text
+    assert with_them.first_token_ms > 0
 
 
 def test_greedy_gives_the_same_text_every_time(server: Server) -> None:

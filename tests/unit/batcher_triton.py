@@ -6,6 +6,7 @@ For what the real one does rarely; tests/integration/test_batcher.py has the rea
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Loads and unloads that were asked for."""
     asked: list[str] = field(default_factory=list[str])
     """The words of the rows that came."""
+    sampling: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Their parameters."""
     died: asyncio.Event = field(default_factory=asyncio.Event)
     crowd: int = 1
     running: int = 0
@@ -86,6 +89,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
             word = prompt.rstrip("\n").rpartition("\n")[2]
             if word:
                 self.asked.append(word)
+                self.sampling.append(json.loads(request.raw_input_contents[1][4:]))
             if word == "hang" or (word and self.hangs):
                 await self._hang()
                 yield messages.ModelStreamInferResponse(error_message=DIED)
@@ -144,7 +148,16 @@ def answer(text: bytes, finish_reason: bytes = b"stop", *, counted: bool = True)
 def queued() -> Any:
     """Its first token took a minute."""
     response = answer(b"a mill")
-    response.parameters["first_token_ms"].int64_param = 60_000
+    response.outputs.add(name="first_token_ms", datatype="UINT32", shape=[1])
+    response.raw_output_contents.append(np.array([60_000], np.uint32).tobytes())
+    return response
+
+
+def unlikely(logprob: float) -> Any:
+    """logprob: of its two tokens together."""
+    response = answer(b"a mill")
+    response.outputs.add(name="cumulative_logprob", datatype="FP32", shape=[1])
+    response.raw_output_contents.append(np.array([logprob], np.float32).tobytes())
     return response
 
 
@@ -166,6 +179,9 @@ ANSWERS = {
     "unfinished": answer(b"a mill", b"None"),
     "garbled": garbled(),
     "queued": queued(),
+    "declines": answer(b"I'm sorry, but I can't do that."),
+    "nan": unlikely(float("nan")),
+    "unlikely": unlikely(-20.0),
 }
 
 

@@ -13,6 +13,7 @@ from batcher_triton import Triton, serving
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
+from millpond_batcher.canary import BatchName
 from millpond_batcher.engine import Engine
 from millpond_batcher.lane import Lane
 from millpond_batcher.limit import Limit
@@ -27,7 +28,7 @@ from millpond_core.processor import OffsetMap, Partition, Record, Taken
 from millpond_core.processor.processor import Assignment
 from millpond_core.result import Answer, Failure
 from millpond_core.settings import ModelSettings, Settings
-from millpond_core.stage import Job, Outcome, Retry
+from millpond_core.stage import Forward, Job, Outcome, Retry
 from millpond_core.telemetry import Tracing
 
 PATIENCE_S = 60
@@ -59,6 +60,7 @@ class Pond:
             tracing=Tracing(),
             opened=self._changed,
             crashed=self._crashed,
+            large="large",
         )
 
     def job(self, prompt: str, tier: request_pb2.Tier = TIER_REALTIME, **asked: Any) -> Job:
@@ -331,3 +333,116 @@ async def test_places_and_tokens_are_given_back_whatever_became_of_a_row(pond: P
     await pond.triton.until(lambda: pond.triton.running == 0)
     await pond.lane.drain()
     assert (pond.replicas[0].rows, pond.replicas[0].tokens) == (0, 0)
+
+
+CHECKED: dict[str, Any] = {
+    "checks": {
+        "polite": {"refusal": True},
+        "twice": {"refusal": True, "retry": True},
+        "sure": {"min_mean_logprob": -2},
+    },
+    "canary_rows": 4,
+}
+
+
+async def test_an_answer_that_fails_its_check_goes_to_the_large_model_with_the_reason() -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, **CHECKED)
+        job = pond.start("declines", metadata={"checks": "polite"})
+        outcome = await pond.outcome(job)
+        assert isinstance(outcome, Forward)
+        assert (outcome.topic, outcome.routed.decision.model) == (topics.FRONTIER, "large")
+        assert outcome.routed.decision.route == result_pb2.ROUTE_FRONTIER
+        assert [each.code for each in outcome.routed.decision.reasons] == ["quality.refusal"]
+        (attempt,) = outcome.routed.attempts
+        assert attempt.error.code == Code.QUALITY_CHECK_FAILED
+        assert (attempt.usage.input_tokens, attempt.usage.output_tokens) == (3, 2)
+        assert isinstance(await pond.outcome(pond.start("ok", metadata={"checks": "polite"})), Answer)
+        await pond.lane.close()
+
+
+async def test_an_answer_is_asked_for_once_more_where_its_checks_say_so_and_in_other_words() -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, **CHECKED)
+        outcome = await pond.outcome(pond.start("declines", metadata={"checks": "twice"}))
+        assert isinstance(outcome, Forward)
+        assert len(outcome.routed.attempts) == 2
+        assert [each["temperature"] for each in triton.sampling] == [0, 0.7]
+        await pond.lane.close()
+
+
+async def test_what_fails_its_check_too_near_its_deadline_is_an_error() -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, **CHECKED, escalate_s=7200)
+        outcome = await pond.outcome(pond.start("declines", metadata={"checks": "twice"}))
+        assert isinstance(outcome, Failure)
+        assert outcome.error.code == Code.QUALITY_CHECK_FAILED
+        await pond.lane.close()
+
+
+async def test_equal_requests_pay_for_the_answer_that_failed_once() -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, **CHECKED)
+        jobs = [pond.job("declines", metadata={"checks": "polite"}) for _ in range(2)]
+        pond.lane.start(jobs)
+        outcomes = [await pond.outcome(job) for job in jobs]
+        assert all(isinstance(each, Forward) for each in outcomes)
+        assert sum(each.usage.output_tokens for job in jobs for each in job.routed.attempts) == 2
+        await pond.lane.close()
+
+
+async def test_a_log_probability_that_is_no_number_fails_nobody() -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, **CHECKED)
+        sure = {"checks": "sure"}
+        assert isinstance(await pond.outcome(pond.start("nan", metadata=sure)), Answer)
+        assert isinstance(await pond.outcome(pond.start("unlikely", metadata=sure)), Forward)
+        assert {each["logprobs"] for each in triton.sampling} == {1}
+        await pond.lane.close()
+
+
+async def test_checks_that_are_not_configured_are_named() -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, **CHECKED)
+        outcome = await pond.outcome(pond.start("ok", metadata={"checks": "sharp"}))
+        assert isinstance(outcome, Failure)
+        assert "polite, sure, twice" in outcome.error.message
+        await pond.lane.close()
+
+
+def of_batch(pond: Pond, word: str, count: int, tenant: str = "acme") -> list[Job]:
+    return [
+        pond.job(f"{number}\n{word}", tenant=tenant, metadata={"checks": "polite", "batch": "march"})
+        for number in range(count)
+    ]
+
+
+async def test_the_rest_of_a_batch_whose_first_answers_fail_is_held_until_it_is_resumed() -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, **CHECKED)
+        jobs, others = of_batch(pond, "declines", 12), of_batch(pond, "ok", 12, "globex")
+        pond.lane.start([*jobs, *others])
+        for job in [*jobs[:4], *others]:
+            await pond.outcome(job)
+        assert triton.asked.count("declines") == 4
+        assert not any(job in pond.outcomes for job in jobs[4:])
+        # What is held can be left, moved or cancelled like anything that waits.
+        assert pond.lane.release(jobs[-1])
+        pond.lane.abandon([jobs[-2]])
+        pond.lane.resume(BatchName("acme", "march"))
+        for job in jobs[4:-2]:
+            assert isinstance(await pond.outcome(job), Forward)
+        assert triton.asked.count("declines") == 10
+        await pond.lane.close()
+
+
+async def test_a_canary_that_is_cancelled_lets_another_take_its_place() -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, **CHECKED)
+        hanging, jobs = of_batch(pond, "hang", 4), of_batch(pond, "ok", 5)
+        pond.lane.start([*hanging, *jobs])
+        await triton.until(lambda: triton.running == 4)
+        pond.lane.abandon(hanging)
+        for job in jobs:
+            assert isinstance(await pond.outcome(job), Answer)
+        await pond.lane.close()

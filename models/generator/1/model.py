@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 from row_engine import ContextLengthExceeded, Done, EngineFailure, Limits, RowEngine
 from sampling import InvalidParams, parse
+
+URGENT_PARAMETER = "urgent"
+"""Of a request: whether its row goes before those that are not."""
+
+FIRST_TOKEN_TENSOR = "first_token_ms"
+"""Of a row's last response: milliseconds until its first token, its time in the queue included. vLLM's has none."""
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -34,6 +41,8 @@ class TritonPythonModel:
             max_rows=int(parameters["max_rows"]),
             max_batched_tokens=int(parameters["max_batched_tokens"]),
             cache_gb=int(parameters["cache_gb"]),
+            urgent_rows=int(parameters["urgent_rows"]),
+            urgent_cache_gb=int(parameters["urgent_cache_gb"]),
         )
         self._engine = RowEngine(_model_path(parameters["model"]), limits, self._die)
 
@@ -59,10 +68,13 @@ class TritonPythonModel:
         bare = _flag(request, "exclude_input_in_output", default=stream)
         if stream and not bare:
             raise InvalidParams("exclude_input_in_output must be true when stream is")
+        parameters = json.loads(request.parameters() or "{}")
+        urgent = bool(parameters.pop(URGENT_PARAMETER, False))
         # Without the tensor the request's own parameters count, also as in the vLLM backend.
-        sampling = parse(_bytes(request, "sampling_parameters") or request.parameters(), self._max_output_tokens)
+        given = _bytes(request, "sampling_parameters") or json.dumps(parameters)
+        sampling = parse(given, self._max_output_tokens)
         listener = Answer(request, sender, self._counters, prefix="" if bare else prompt)
-        self._engine.submit(prompt, sampling, stream, listener)
+        self._engine.submit(prompt, sampling, stream, listener, urgent=urgent)
 
     def _die(self, failure: BaseException) -> None:
         """End the process: a model whose engine is gone must be seen to be gone."""
@@ -99,16 +111,16 @@ class Answer:
         self._prefix = prefix
         self._returns = {
             name: _flag(request, f"return_{name}", default=False)
-            for name in ("finish_reason", "num_input_tokens", "num_output_tokens")
+            for name in ("finish_reason", "num_input_tokens", "num_output_tokens", "cumulative_logprob")
         }
 
     def piece(self, text: str, input_tokens: int, output_tokens: int) -> None:
         # "None" is what the vLLM backend sends for a row that goes on.
-        self._send(text, "None", input_tokens, output_tokens, flags=0)
+        self._send(text, Done("None", input_tokens, output_tokens), flags=0)
 
     def done(self, text: str, result: Done, output_tokens: int) -> None:
         self._counters.count(result)
-        self._send(self._prefix + text, result.finish_reason, result.input_tokens, output_tokens, flags=FINAL)
+        self._send(self._prefix + text, replace(result, output_tokens=output_tokens), flags=FINAL)
 
     def failed(self, failure: Exception) -> None:
         self._sender.send(pb_utils.InferenceResponse(error=_error(failure)), flags=FINAL)
@@ -121,14 +133,19 @@ class Answer:
         error = pb_utils.TritonError("cancelled: nobody waits for this row", pb_utils.TritonError.CANCELLED)
         self._sender.send(pb_utils.InferenceResponse(error=error), flags=FINAL)
 
-    def _send(self, text: str, reason: str, input_tokens: int, output_tokens: int, flags: int) -> None:
+    def _send(self, text: str, result: Done, flags: int) -> None:
         tensors = [_tensor("text_output", text)]
         if self._returns["finish_reason"]:
-            tensors.append(_tensor("finish_reason", reason))
+            tensors.append(_tensor("finish_reason", result.finish_reason))
         if self._returns["num_input_tokens"]:
-            tensors.append(pb_utils.Tensor("num_input_tokens", np.array([input_tokens], dtype=np.uint32)))
+            tensors.append(pb_utils.Tensor("num_input_tokens", np.array([result.input_tokens], dtype=np.uint32)))
         if self._returns["num_output_tokens"]:
-            tensors.append(pb_utils.Tensor("num_output_tokens", np.array([output_tokens], dtype=np.uint32)))
+            tensors.append(pb_utils.Tensor("num_output_tokens", np.array([result.output_tokens], dtype=np.uint32)))
+        if self._returns["cumulative_logprob"]:
+            tensors.append(pb_utils.Tensor("cumulative_logprob", np.array([result.logprob], dtype=np.float32)))
+        if flags:
+            first_ms = np.array([int(result.first_token_s * 1000)], dtype=np.uint32)
+            tensors.append(pb_utils.Tensor(FIRST_TOKEN_TENSOR, first_ms))
         self._sender.send(pb_utils.InferenceResponse(output_tensors=tensors), flags=flags)
 
 

@@ -27,7 +27,10 @@ class InvalidParams(ValueError):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one row is sampled. temperature 0 is greedy. seed None asks for another sample every time."""
+    """How one row is sampled. temperature 0 is greedy. seed None asks for another sample every time.
+
+    logprobs: whether the tokens' log-probabilities are wanted.
+    """
 
     max_tokens: int = DEFAULT_MAX_TOKENS
     min_tokens: int = 0
@@ -40,6 +43,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     ignore_eos: bool = False
+    logprobs: int = 0
 
     @property
     def greedy(self) -> bool:
@@ -84,6 +88,8 @@ def _integers(given: dict[str, Any], max_output_tokens: int) -> dict[str, Any]:
         "min_tokens": (0, max_output_tokens),
         "top_k": (-1, 1 << 31),
         "seed": (0, SEED_LIMIT - 1),
+        # vLLM gives so many candidates for each token; here there is the one that was taken.
+        "logprobs": (0, 1),
     }
     values: dict[str, Any] = {}
     for name, (low, high) in ranges.items():

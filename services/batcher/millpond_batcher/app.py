@@ -36,6 +36,7 @@ def lanes_of(settings: BatcherSettings, runtime: Runtime, settle: Settle) -> Lan
                 tracing=runtime.tracing,
                 opened=partial(runtime.ready, named, True),
                 crashed=runtime.crashed,
+                large=settings.model_of_role("frontier").name,
             )
     return Lanes(lanes, settle, "is not in Triton")
 

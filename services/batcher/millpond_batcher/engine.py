@@ -9,6 +9,7 @@ Source: the tensors and the errors are those of Triton's vLLM backend, see model
 from __future__ import annotations
 
 import asyncio
+import math
 import struct
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,12 @@ from millpond_core.errors import Code, EngineError, Refused
 
 FINISH_REASONS = ("stop", "length")
 
-COUNTS = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+COUNTS = (
+    "return_finish_reason",
+    "return_num_input_tokens",
+    "return_num_output_tokens",
+    "return_cumulative_logprob",
+)
 
 REFUSALS = {
     "context_length_exceeded:": Code.CONTEXT_LENGTH_EXCEEDED,
@@ -43,8 +49,8 @@ AWAY = (DEAD, "not at ready state", "unknown model", "is not found", "server is 
 URGENT_PARAMETER = "urgent"
 """Of a row: whether it goes before those that are not. models/generator reads it."""
 
-FIRST_TOKEN_PARAMETER = "first_token_ms"  # noqa: S105
-"""Of a response: milliseconds until the row's first token. models/generator writes it."""
+FIRST_TOKEN_TENSOR = "first_token_ms"  # noqa: S105
+"""Of a response: milliseconds until the row's first token. models/generator writes it, vLLM does not."""
 
 CHECK_S = 5.0
 """Seconds that a look at the model's state may take: a busy engine answers between two of its steps."""
@@ -63,6 +69,8 @@ class Completion:
     output_tokens: int
     first_token_s: float | None = None
     """From when the engine had the row to its first token, where the engine tells it."""
+    mean_logprob: float | None = None
+    """Of its tokens, where the sampling parameters asked for it."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +207,8 @@ class Engine:
             raise self._error(f"its answer cannot be read: {failure}") from failure
         if finish_reason not in FINISH_REASONS:
             raise self._error(f"its answer ended with {finish_reason[:64]!r}")
-        return Completion(text, finish_reason, input_tokens, output_tokens, _first_token_s(result))
+        logprob = _mean_logprob(result, output_tokens)
+        return Completion(text, finish_reason, input_tokens, output_tokens, _first_token_s(result), logprob)
 
     async def _not_ready(self) -> Fault:
         index: Any = await self._client.get_model_repository_index()
@@ -255,7 +264,14 @@ def _first(result: triton.InferResult, name: str) -> Any:
 
 
 def _first_token_s(result: triton.InferResult) -> float | None:
-    response: Any = result.get_response()
-    if FIRST_TOKEN_PARAMETER not in response.parameters:
+    values = result.as_numpy(FIRST_TOKEN_TENSOR)
+    return None if values is None or not values.size else int(values.reshape(-1)[0]) / 1000
+
+
+def _mean_logprob(result: triton.InferResult, output_tokens: int) -> float | None:
+    """A sum of exactly 0 is what an engine sends that was not asked, and one that is not a number says nothing."""
+    values = result.as_numpy("cumulative_logprob")
+    if values is None or not values.size or not output_tokens:
         return None
-    return response.parameters[FIRST_TOKEN_PARAMETER].int64_param / 1000
+    total = float(values.reshape(-1)[0])
+    return total / output_tokens if math.isfinite(total) and total < 0 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,26 +13,30 @@ from time import monotonic
 
 from opentelemetry.trace import Span
 
-from millpond.v1 import request_pb2, result_pb2
+from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond.v1.request_pb2 import TIER_REALTIME
 from millpond_batcher import plan
+from millpond_batcher.canary import BatchName, Canary
 from millpond_batcher.chat_prompt import ChatPrompt
 from millpond_batcher.cost_model import Cost, CostModel, Ran
 from millpond_batcher.engine import Completion
 from millpond_batcher.plan import Batch, Wait, backlog_of, fits, retry_after_s
+from millpond_batcher.quality import Checks, Failed
 from millpond_batcher.replica import Replica
-from millpond_batcher.row import Row, pressing, row_of, shared_answer
+from millpond_batcher.row import CHECKS_NAME, Row, batch_of, pressing, row_of, shared_answer
 from millpond_batcher.sampling import max_tokens, sampling
 from millpond_batcher.settings import BatcherSection, prior_of
 from millpond_batcher.suspects import company_of, deaths_of, is_poison
-from millpond_core import metrics, telemetry
+from millpond_core import metrics, telemetry, topics
 from millpond_core.clock import Clock
 from millpond_core.envelope import TIER_WORDS
 from millpond_core.errors import Code, EngineError, Refused
 from millpond_core.result import Answer, Failure
 from millpond_core.settings import ModelSettings
-from millpond_core.stage import Job, Retry, Settle
+from millpond_core.stage import Forward, Job, Retry, Settle
 from millpond_core.telemetry import Tracing
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -46,6 +51,7 @@ class Lane:
     """Called from the event loop. crashed: told of an exception that no row may raise.
 
     replicas: at least one. opened: called each time one of them answers after it did not, the first time included.
+    large: the model to which goes what is not good enough.
     """
 
     def __init__(
@@ -60,8 +66,10 @@ class Lane:
         tracing: Tracing,
         opened: Callable[[], None],
         crashed: Callable[[BaseException], None],
+        large: str,
     ) -> None:
         self._model = model
+        self._large = large
         self._replicas = replicas
         self._policy = policy
         self._settings = settings
@@ -75,7 +83,11 @@ class Lane:
         # Rows that go before the others run at another speed.
         self._costs = {urgent: CostModel(prior, model.max_rows) for urgent in (False, True)}
         self._priced = prior
-        self._backlog = backlog_of(policy, self._cost, model.max_rows, Row)
+        self._backlog = backlog_of(policy, self._cost, model.max_rows, len(replicas), Row)
+        self._checks = {name: each.checks() for name, each in settings.checks.items()}
+        self._canary = Canary(settings.canary_rows, settings.canary_failed)
+        self._held: dict[BatchName, dict[Row, None]] = {}
+        """Rows that wait for what their batch's first answers are worth, in their order."""
         self._rows: dict[Job, Row] = {}
         self._shared: dict[bytes, Row] = {}
         """Rows that an equal request may join, waiting or running."""
@@ -105,6 +117,13 @@ class Lane:
         for job in jobs:
             if job in self._rows:
                 self._leave(job)
+        self._turn()
+
+    def resume(self, batch: BatchName) -> None:
+        """Send what is held of the batch, and whatever comes of it, whether its answers pass their checks or not."""
+        self._canary.resume(batch)
+        self._admit(batch)
+        self._turn()
 
     async def drain(self) -> None:
         """Finish what runs and leave what waits."""
@@ -128,20 +147,22 @@ class Lane:
     # What waits
 
     def _receive(self, job: Job, now: float) -> None:
-        row = row_of(job, self._model.context_tokens, now)
-        if not fits(row.waiting, self._model.max_batch_tokens, self._policy):
-            most = min(self._model.max_batch_tokens, self._policy.windows[row.waiting.tier].tokens)
-            message = (
-                f"messages and max_tokens: about {row.waiting.tokens} tokens, and a batch holds {most}: ask for less"
-            )
-            self._settle(job, Failure(Refused(Code.CONTEXT_LENGTH_EXCEEDED, message).to_error()))
+        try:
+            row = row_of(job, self._model.context_tokens, self._checks_of(job.routed.request), now)
+            self._check_size(row)
+        except Refused as failure:
+            self._settle(job, Failure(failure.to_error()))
             return
         if row.key is not None:
             if (other := self._shared.get(row.key)) and self._join(other, row):
                 return
             self._shared[row.key] = row
         self._rows[job] = row
-        self._wait(row)
+        batch = batch_of(job)
+        if row.checks is None or batch is None or self._canary.admit(batch):
+            self._wait(row)
+        else:
+            self._held.setdefault(batch, {})[row] = None
 
     def _wait(self, row: Row) -> None:
         """Let it wait for its turn: apart, where the model died under it."""
@@ -151,15 +172,31 @@ class Lane:
         else:
             self._backlog.add(row.waiting)
 
+    def _check_size(self, row: Row) -> None:
+        """Raises Refused."""
+        if not fits(row.waiting, self._model.max_batch_tokens, self._policy):
+            most = min(self._model.max_batch_tokens, self._policy.windows[row.waiting.tier].tokens)
+            told = f"messages and max_tokens: about {row.waiting.tokens} tokens, and a batch holds {most}: ask for less"
+            raise Refused(Code.CONTEXT_LENGTH_EXCEEDED, told)
+
+    def _checks_of(self, request: request_pb2.Request) -> Checks | None:
+        """Raises Refused."""
+        name = request.metadata.get(CHECKS_NAME, self._settings.default_checks)
+        if name is not None and name not in self._checks:
+            known = ", ".join(sorted(self._checks)) or "none is configured"
+            raise Refused(Code.INVALID_FIELD, f"metadata.checks: {name[:64]!r} is no set of checks; these are: {known}")
+        return self._checks[name] if name is not None else None
+
     def _join(self, row: Row, newcomer: Row) -> bool:
         """Let the newcomer's request wait for the row's answer. False where that would come too late for it."""
         if row.task is not None and newcomer.urgent and not row.urgent:
             return False
         job = newcomer.first
         if row.task is None:
-            self._backlog.remove(row)
+            was_sendable = self._backlog.remove(row) is not None
             row.waiting = pressing(row.waiting, newcomer.waiting)
-            self._backlog.add(row.waiting)
+            if was_sendable:
+                self._backlog.add(row.waiting)
         row.jobs.append(job)
         self._rows[job] = row
         return True
@@ -171,10 +208,25 @@ class Lane:
         if row.jobs:
             return
         self._forget(row)
+        batch = batch_of(job) if row.checks and not row.again else None
         if row.task is not None:
             row.task.cancel()
-        elif self._suspects.pop(row, None) is None:
-            self._backlog.remove(row)
+        elif self._suspects.pop(row, None) is None and self._backlog.remove(row) is None and batch is not None:
+            self._held.get(batch, {}).pop(row, None)
+            return
+        if batch is not None:
+            self._canary.withdraw(batch)
+            self._admit(batch)
+
+    def _admit(self, batch: BatchName) -> None:
+        """Let in what is held of a batch, as far as it may be sent."""
+        held = self._held.get(batch, {})
+        for row in list(held):
+            if not self._canary.admit(batch):
+                return
+            del held[row]
+            self._wait(row)
+        self._held.pop(batch, None)
 
     def _forget(self, row: Row) -> None:
         """Let nobody join it any more."""
@@ -261,7 +313,7 @@ class Lane:
         if not task.cancelled() and (failure := task.exception()):
             self._crashed(failure)
         if row.jobs:
-            # Its replica is away: another one will do.
+            # Its replica is away and another one will do, or its answer is wanted once more.
             self._wait(row)
         self._turn()
 
@@ -277,7 +329,7 @@ class Lane:
             completion = await self._complete(row, replica, span)
             outcome = "ok"
             self._learn(row, replica, completion, began, area)
-            self._answer(row, span, completion)
+            self._answer(row, span, completion, monotonic() - began)
         except Refused as failure:
             outcome = failure.code
             self._settle_all(row, Failure(failure.to_error()))
@@ -295,7 +347,13 @@ class Lane:
         span.set_attribute(telemetry.MAX_TOKENS, max_tokens(request, self._model.context_tokens))
         return await replica.engine.complete(
             self._prompt.render(request),
-            sampling(request, self._model.context_tokens, self._model.adapter),
+            sampling(
+                request,
+                self._model.context_tokens,
+                self._model.adapter,
+                again=row.again,
+                logprobs=row.checks is not None and row.checks.min_mean_logprob is not None,
+            ),
             timeout_s=self._settings.row_timeout_s,
             urgent=row.urgent,
             headers={name: str(value) for name, value in telemetry.inject_metadata((), span)},
@@ -319,7 +377,7 @@ class Lane:
     def _cost(self, tier: request_pb2.Tier) -> Cost:
         return self._costs[tier == TIER_REALTIME].cost
 
-    def _answer(self, row: Row, span: Span, completion: Completion) -> None:
+    def _answer(self, row: Row, span: Span, completion: Completion, seconds: float) -> None:
         name = self._model.name
         span.set_attribute(telemetry.RESPONSE_MODEL, name)
         span.set_attribute(telemetry.FINISH_REASONS, (completion.finish_reason,))
@@ -327,29 +385,92 @@ class Lane:
         span.set_attribute(telemetry.OUTPUT_TOKENS, completion.output_tokens)
         metrics.series(metrics.INPUT_TOKENS, name).inc(completion.input_tokens)
         metrics.series(metrics.OUTPUT_TOKENS, name).inc(completion.output_tokens)
+        usage = result_pb2.Usage(input_tokens=completion.input_tokens, output_tokens=completion.output_tokens)
+        if (failed := self._judge(row, completion)) is not None:
+            span.set_attribute(telemetry.ERROR_TYPE, f"{Code.QUALITY_CHECK_FAILED}.{failed.check}")
+            self._not_good_enough(row, failed, usage, seconds)
+            return
         answer = Answer(
             result_pb2.Output(text=completion.text, finish_reason=completion.finish_reason),
             result_pb2.ServedBy(route=result_pb2.ROUTE_SMALL, model=name),
-            result_pb2.Usage(input_tokens=completion.input_tokens, output_tokens=completion.output_tokens),
+            usage,
         )
         first, *others = self._release(row)
         self._settle(first, answer)
         for job in others:
             self._settle(job, shared_answer(answer, first, job))
 
+    # Whether it is good enough
+
+    def _judge(self, row: Row, completion: Completion) -> Failed | None:
+        if row.checks is None:
+            return None
+        name = self._model.name
+        failed = row.checks.verdict(completion.text, completion.mean_logprob)
+        metrics.series(metrics.CHECKED, name).inc()
+        if failed is not None:
+            metrics.series(metrics.CHECKS_FAILED, name, failed.check).inc()
+        # Of an answer that is asked for twice, the first says whether the batch is at fault.
+        if not row.again and (batch := batch_of(row.first)) is not None:
+            held_before = self._canary.held
+            self._canary.judge(batch, failed=failed is not None)
+            self._admit(batch)
+            if self._canary.held > held_before:
+                logger.error(
+                    "model %s: of the first answers of batch %s of tenant %s more than %d %% fail their checks, the "
+                    "last one %s: its rest is held until it is resumed or cancelled",
+                    *(name, batch.name, batch.tenant, round(self._settings.canary_failed * 100)),
+                    failed.check if failed else "none",
+                )
+            metrics.series(metrics.HELD_BATCHES, name).set(self._canary.held)
+        return failed
+
+    def _not_good_enough(self, row: Row, failed: Failed, usage: result_pb2.Usage, seconds: float) -> None:
+        """Ask once more where its checks say so, else give it to the large model, each within its deadline."""
+        error = result_pb2.Error(
+            code=Code.QUALITY_CHECK_FAILED, message=f"{failed.check}: {failed.reason}", retryable=True
+        )
+        attempt = self._attempt(error, seconds)
+        for job in row.jobs:
+            job.routed.attempts.append(attempt)
+        # The call was one, whoever shares its answer.
+        row.first.routed.attempts[-1].usage.CopyFrom(usage)
+        now = self._clock.now()
+        latest_s = now + self._cost(row.waiting.tier).run_s(
+            row.waiting.prompt_tokens, row.waiting.max_tokens, self._model.max_rows
+        )
+        if row.checks and row.checks.retry and not row.again and latest_s < row.waiting.deadline_s:
+            row.again = True
+            return
+        for job in self._release(row):
+            if self._settings.escalate and now < job.deadline_s - self._settings.escalate_s:
+                metrics.series(metrics.ESCALATED, self._model.name, failed.check).inc()
+                self._settle(job, Forward(topics.FRONTIER, self._escalated(job, failed)))
+            else:
+                self._settle(job, Failure(error))
+
+    def _escalated(self, job: Job, failed: Failed) -> envelope_pb2.Routed:
+        decision = job.routed.decision
+        decision.route, decision.model = result_pb2.ROUTE_FRONTIER, self._large
+        decision.reasons.append(result_pb2.Reason(code=f"quality.{failed.check}", detail=failed.reason))
+        return job.routed
+
+    # Where it failed
+
+    def _attempt(self, error: result_pb2.Error, seconds: float) -> result_pb2.Attempt:
+        return result_pb2.Attempt(
+            route=result_pb2.ROUTE_SMALL, model=self._model.name, error=error, duration_ms=round(seconds * 1000, 1)
+        )
+
     def _failed(self, row: Row, replica: Replica, failure: EngineError, seconds: float) -> None:
         """Ask another replica, try again later, or give up. Until a replica answers, nothing more is sent to it."""
         if failure.code == Code.ENGINE_UNAVAILABLE:
             self._revive(replica)
-        attempt = result_pb2.Attempt(
-            route=result_pb2.ROUTE_SMALL,
-            model=self._model.name,
-            error=failure.to_error(),
-            duration_ms=round(seconds * 1000, 1),
-        )
+        attempt = self._attempt(failure.to_error(), seconds)
         if failure.code == Code.ENGINE_UNAVAILABLE:
             self._died(row, replica, attempt)
             return
+        self._withdraw(row)
         for job in self._release(row):
             attempts = 1 + sum(each.error.code == failure.code for each in job.routed.attempts)
             if attempts < self._settings.max_attempts:
@@ -364,6 +485,7 @@ class Lane:
         """The model died under this row, or did not answer in time: is it the cause?"""
         deaths = 1 + deaths_of(row.first.routed, self._model.name)
         if is_poison(deaths, self._model.max_rows):
+            self._withdraw(row)
             for job in self._release(row):
                 job.routed.attempts.append(attempt)
                 self._settle(job, Failure(_poison(deaths), dead_letter=True))
@@ -371,13 +493,21 @@ class Lane:
             for job in row.jobs:
                 job.routed.attempts.append(attempt)
         else:
+            self._withdraw(row)
             for job in self._release(row):
                 # No longer each time, since nothing is sent until the model answers.
                 self._settle(job, Retry(self._clock.now() + self._settings.retry_first_s, attempt))
 
     def _settle_all(self, row: Row, failure: Failure) -> None:
+        self._withdraw(row)
         for job in self._release(row):
             self._settle(job, failure)
+
+    def _withdraw(self, row: Row) -> None:
+        """Its batch learns nothing from this row: another one may take its place."""
+        if row.checks and not row.again and (batch := batch_of(row.first)) is not None:
+            self._canary.withdraw(batch)
+            self._admit(batch)
 
     def _release(self, row: Row) -> Sequence[Job]:
         """Its requests, which are the caller's from here on."""

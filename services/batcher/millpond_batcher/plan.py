@@ -143,11 +143,12 @@ def backlog_of(
     policy: Policy,
     cost: Callable[[request_pb2.Tier], Cost],
     rows: int,
+    replicas: int,
     items: type[Item],  # noqa: ARG001
 ) -> Backlog[Item]:
     """An empty one, of such items. cost: a tier's latest; after it has changed, `reprice` the backlog.
 
-    rows: of a full engine, by which requests are priced.
+    rows: of a replica that is full, by which requests are priced.
     """
 
     def latest_start_s(waiting: Waiting[Item]) -> float:
@@ -155,7 +156,7 @@ def backlog_of(
         return waiting.deadline_s - run_s - policy.margin_s
 
     def work_s(waiting: Waiting[Item]) -> float:
-        return cost(waiting.tier).mean_s(waiting.prompt_tokens, waiting.max_tokens, rows) / rows
+        return cost(waiting.tier).mean_s(waiting.prompt_tokens, waiting.max_tokens, rows) / (rows * replicas)
 
     return Backlog(
         bucket_of=bucket_of if policy.pads else lambda _: 0,

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from millpond.v1 import request_pb2, result_pb2
 from millpond_batcher.backlog import Waiting
+from millpond_batcher.canary import BatchName
+from millpond_batcher.quality import Checks
 from millpond_batcher.sampling import max_tokens
 from millpond_core.result import Answer
 from millpond_core.stage import Job
@@ -15,6 +17,12 @@ from millpond_core.validate import estimated_tokens
 
 SHARED = "batch.same_request"
 """The reason of an answer that was made for an equal request; its detail is that one's id."""
+
+CHECKS_NAME = "checks"
+"""The metadata's name for the set of checks that a request wants."""
+
+BATCH_NAME = "batch"
+"""The metadata's name for the requests that a tenant sent together."""
 
 
 @dataclass(eq=False)
@@ -28,6 +36,9 @@ class Row:
     key: bytes | None
     waiting: Waiting[Row] = field(init=False)
     task: asyncio.Task[None] | None = None
+    checks: Checks | None = None
+    again: bool = False
+    """Whether its first answer failed a check."""
 
     @property
     def first(self) -> Job:
@@ -38,10 +49,10 @@ class Row:
         return self.waiting.tier == request_pb2.TIER_REALTIME
 
 
-def row_of(job: Job, context_tokens: int, now: float) -> Row:
-    """now: when it came, seconds since 1970."""
+def row_of(job: Job, context_tokens: int, checks: Checks | None, now: float) -> Row:
+    """checks: that its answer has to pass. now: when it came, seconds since 1970."""
     request = job.routed.request
-    row = Row([job], shared_key(request))
+    row = Row([job], shared_key(request), checks=checks)
     row.waiting = Waiting(
         row,
         request.tenant,
@@ -53,6 +64,11 @@ def row_of(job: Job, context_tokens: int, now: float) -> Row:
         prefix_of(request),
     )
     return row
+
+
+def batch_of(job: Job) -> BatchName | None:
+    request = job.routed.request
+    return BatchName(request.tenant, name) if (name := request.metadata.get(BATCH_NAME)) else None
 
 
 def pressing(one: Waiting[Row], other: Waiting[Row]) -> Waiting[Row]:
@@ -73,6 +89,8 @@ def shared_key(request: request_pb2.Request) -> bytes | None:
     if params.temperature > 0 and not params.HasField("seed"):
         return None
     asked = request_pb2.Request(tenant=request.tenant, messages=request.messages, params=params)
+    if CHECKS_NAME in request.metadata:
+        asked.metadata[CHECKS_NAME] = request.metadata[CHECKS_NAME]
     return hashlib.sha256(asked.SerializeToString(deterministic=True)).digest()
 
 

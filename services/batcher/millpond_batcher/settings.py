@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import time
-from typing import Self
+from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
 from pydantic import Field, field_validator, model_validator
 
 from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
 from millpond_batcher.chat_prompt import ChatPrompt, WrongTemplate
 from millpond_batcher.cost_model import Cost
 from millpond_batcher.plan import Hours, Policy, Tenant, Window
+from millpond_batcher.quality import Checks
 from millpond_core.settings import ModelSettings, Port, Seconds, Section, Settings
 
 
@@ -22,6 +26,41 @@ class TenantSection(Section):
     realtime_rows: int | None = Field(default=None, gt=0)
     standard_rows: int | None = Field(default=None, gt=0)
     overnight_rows: int | None = Field(default=None, gt=0)
+
+
+class ChecksSection(Section):
+    """One set of checks; quality.py says what each looks at."""
+
+    json_schema: dict[str, Any] | None = None
+    regex: str | None = None
+    min_characters: int = Field(default=0, ge=0)
+    max_characters: int | None = Field(default=None, gt=0)
+    language: str | None = Field(default=None, pattern="^[a-z]{2}$")
+    refusal: bool = False
+    repetition: bool = False
+    min_mean_logprob: float | None = Field(default=None, le=0)
+    retry: bool = False
+
+    @field_validator("regex")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as failure:
+            raise ValueError(f"is no pattern: {failure}") from failure
+        return value
+
+    @field_validator("json_schema")
+    @classmethod
+    def _is_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            Draft202012Validator.check_schema(value or {})
+        except SchemaError as failure:
+            raise ValueError(f"is no JSON Schema: {failure.message}") from failure
+        return value
+
+    def checks(self) -> Checks:
+        return Checks(**self.model_dump())
 
 
 class BatcherSection(Section):
@@ -115,6 +154,30 @@ class BatcherSection(Section):
         default=0.5, description="Seconds before the second call; twice as long before each further one, give or take."
     )
     retry_last_s: Seconds = Field(default=30, description="Seconds between two calls at most.")
+    checks: dict[str, ChecksSection] = Field(
+        default={},
+        description="Sets of checks by name, see below. A request names one in `metadata.checks`.",
+    )
+    default_checks: str | None = Field(
+        default=None, description="The set for requests that name none; nothing is checked without one."
+    )
+    escalate: bool = Field(
+        default=True,
+        description="Whether an answer that fails its checks goes on to the large model; else it is an error.",
+    )
+    escalate_s: float = Field(
+        default=5, ge=0, description="Seconds before its deadline after which nothing goes to the large model any more."
+    )
+    canary_rows: int = Field(
+        default=20, gt=0, description="Answers of a `metadata.batch` that are checked before the rest of it is sent."
+    )
+    canary_failed: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of them that may fail their checks; with more, the rest is held until it is resumed or "
+        "cancelled.",
+    )
     reload_models: bool = Field(
         default=True,
         description="Whether a model whose process died in Triton, or that is not loaded there, is loaded again: once "
@@ -135,6 +198,13 @@ class BatcherSettings(Settings):
             ZoneInfo(batcher.time_zone)
         except (ZoneInfoNotFoundError, ValueError) as failure:
             raise ValueError(f"time_zone: {batcher.time_zone} is none, as Europe/Berlin is") from failure
+        return batcher
+
+    @field_validator("batcher")
+    @classmethod
+    def _default_checks_are_there(cls, batcher: BatcherSection) -> BatcherSection:
+        if batcher.default_checks is not None and batcher.default_checks not in batcher.checks:
+            raise ValueError(f"default_checks: {batcher.default_checks!r} is none of checks")
         return batcher
 
     @model_validator(mode="after")
