@@ -20,6 +20,7 @@ from millpond_cli.commands import (
     recalibrate,
     route,
     send,
+    simulate,
     status,
     tail,
     test,
@@ -48,6 +49,7 @@ app.command("send")(send.send)
 app.command("cancel")(cancel.cancel)
 app.command("tail")(tail.tail)
 app.command("logs")(logs.logs)
+app.command("simulate")(simulate.simulate)
 app.command("route")(route.route)
 app.command("feedback")(feedback.feedback)
 app.command("recalibrate")(recalibrate.recalibrate)

@@ -1,0 +1,136 @@
+"""One replica that is only computed: rows enter and leave its batch at every step, as in models/generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import simpy
+
+from millpond_cli.simulation.engine_profile import EngineProfile
+
+BULK_SHARE = 1 / 6
+"""As in models/generator/1/row_engine.py; a test holds the two together."""
+
+
+@dataclass(eq=False)
+class Running:
+    """A row in the engine. left: tokens of its answer; unread: of its prompt. done: called when it is written."""
+
+    unread: int
+    left: int
+    urgent: bool
+    done: Callable[[], None]
+
+
+@dataclass
+class _Batch:
+    most: int
+    running: list[Running] = field(default_factory=list[Running])
+    queued: list[Running] = field(default_factory=list[Running])
+    step_s: float = 0.0
+
+    @property
+    def has_rows(self) -> bool:
+        return bool(self.running or self.queued)
+
+
+class SimulatedEngine:
+    """busy_s: seconds in which it worked. rows: given in and not done."""
+
+    def __init__(self, environment: simpy.Environment, profile: EngineProfile) -> None:
+        self._environment = environment
+        self._profile = profile
+        self._bulk = _Batch(profile.rows)
+        self._urgent = _Batch(profile.urgent_rows) if profile.urgent_rows else self._bulk
+        self._arrived = environment.event()
+        self._bulk_owed_s = 0.0
+        self.busy_s = 0.0
+        self.rows = 0
+        self.tokens = 0
+        environment.process(self._run())
+
+    def take(self, row: Running) -> None:
+        (self._urgent if row.urgent else self._bulk).queued.append(row)
+        self.rows += 1
+        if not self._arrived.triggered:
+            self._arrived.succeed()
+
+    def _run(self) -> Generator[Any, Any, None]:
+        while True:
+            batch = self._next()
+            if batch is None:
+                self._arrived = self._environment.event()
+                yield self._arrived
+                continue
+            self._admit(batch)
+            steps, seconds, reading = self._ahead(batch)
+            began = self._environment.now
+            self._arrived = self._environment.event()
+            if steps > 1:
+                # Many like steps at once, until one of the rows ends or another comes.
+                yield self._environment.timeout(steps * seconds) | self._arrived
+                passed = self._environment.now - began
+                if passed < steps * seconds:
+                    steps = min(int(passed / seconds) + 1, steps)
+            if (rest := began + steps * seconds - self._environment.now) > 0:
+                yield self._environment.timeout(rest)
+            self.busy_s += steps * seconds
+            batch.step_s = seconds
+            self._advance(batch, steps, reading)
+
+    def _next(self) -> _Batch | None:
+        bulk, urgent = self._bulk, self._urgent
+        if not urgent.has_rows or not bulk.has_rows or urgent is bulk:
+            self._bulk_owed_s = 0.0
+            return urgent if urgent.has_rows else bulk if bulk.has_rows else None
+        if self._bulk_owed_s >= bulk.step_s > 0:
+            self._bulk_owed_s -= bulk.step_s
+            return bulk
+        self._bulk_owed_s += urgent.step_s * BULK_SHARE / (1 - BULK_SHARE)
+        return urgent
+
+    def _admit(self, batch: _Batch) -> None:
+        free = batch.most - len(batch.running)
+        if free > 0 and batch.queued:
+            batch.running += batch.queued[:free]
+            del batch.queued[:free]
+
+    def _ahead(self, batch: _Batch) -> tuple[int, float, Sequence[tuple[Running, int]]]:
+        """(steps that are alike, seconds of one, what is read of whose prompt in it)."""
+        writing = [row for row in batch.running if not row.unread]
+        room = max(self._profile.batched_tokens - len(writing), 0)
+        reading: list[tuple[Running, int]] = []
+        for row in batch.running:
+            if row.unread and room:
+                part = min(row.unread, room)
+                reading.append((row, part))
+                room -= part
+        seconds = self._profile.seconds(len(writing), sum(part for _, part in reading))
+        both = self._bulk.has_rows and self._urgent.has_rows and self._bulk is not self._urgent
+        if reading or both or not writing:
+            return 1, seconds, reading
+        return min(row.left for row in writing), seconds, reading
+
+    def _advance(self, batch: _Batch, steps: int, reading: Sequence[tuple[Running, int]]) -> None:
+        read = dict(reading)
+        ended: list[Running] = []
+        for row in batch.running:
+            if not row.unread:
+                row.left -= steps
+                self.tokens += steps
+            elif part := read.get(row):
+                row.unread -= part
+                # The step that reads the last of the prompt writes the first token.
+                if not row.unread:
+                    row.left -= 1
+                    self.tokens += 1
+            if not row.unread and row.left <= 0:
+                ended.append(row)
+        if ended:
+            gone = set(ended)
+            batch.running = [row for row in batch.running if row not in gone]
+            self.rows -= len(ended)
+            for row in ended:
+                row.done()

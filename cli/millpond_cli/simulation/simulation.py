@@ -1,0 +1,174 @@
+"""Runs a trace through the batcher's plan and simulated engines, and says what became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import simpy
+
+from millpond.v1 import request_pb2
+from millpond.v1.request_pb2 import TIER_REALTIME
+from millpond_batcher import plan
+from millpond_batcher.backlog import Waiting
+from millpond_batcher.cost_model import Cost
+from millpond_batcher.plan import Batch, Policy, Wait, backlog_of
+from millpond_cli.bench.rounds import percentile
+from millpond_cli.simulation.engine import Running, SimulatedEngine
+from millpond_cli.simulation.engine_profile import EngineProfile
+from millpond_cli.simulation.trace import TIERS, Arrival
+from millpond_core.envelope import TIER_WORDS
+
+MOST_TOKENS = 1 << 31
+
+
+@dataclass
+class Outcome:
+    """latencies_s: by tier, from arrival to answer. hits: answers before their deadline. served_tokens: by tenant.
+
+    busy_s, tokens: of all engines together. end_s: the last answer, from the trace's beginning.
+    """
+
+    latencies_s: Mapping[str, list[float]]
+    hits: Counter[str]
+    served_tokens: Counter[str]
+    batches: int = 0
+    batch_rows: int = 0
+    end_s: float = 0.0
+    busy_s: float = 0.0
+    tokens: int = 0
+
+
+class Simulation:
+    """begins_s: seconds since 1970 at the trace's beginning: off-peak hours are hours of a day."""
+
+    def __init__(
+        self,
+        arrivals: Sequence[Arrival],
+        profile: EngineProfile,
+        replicas: int,
+        policy: Policy,
+        begins_s: float,
+    ) -> None:
+        self._arrivals = arrivals
+        self._profile = profile
+        self._policy = policy
+        self._begins_s = begins_s
+        self._environment = simpy.Environment(begins_s)
+        self._engines = [SimulatedEngine(self._environment, profile) for _ in range(replicas)]
+        self._rows = profile.rows * replicas
+        cost = cost_of(profile)
+        self._backlog = backlog_of(policy, lambda _: cost, profile.rows, replicas, int)
+        self._running: Counter[tuple[str, request_pb2.Tier]] = Counter()
+        self._woken = 0
+        self._outcome = Outcome({word: [] for word in TIERS}, Counter(), Counter())
+
+    def run(self) -> Outcome:
+        self._environment.process(self._arrive())
+        self._environment.run()
+        outcome = self._outcome
+        outcome.busy_s = sum(engine.busy_s for engine in self._engines)
+        outcome.tokens = sum(engine.tokens for engine in self._engines)
+        return outcome
+
+    def _arrive(self) -> Any:
+        for number, arrival in enumerate(self._arrivals):
+            at_s = self._begins_s + arrival.at_s
+            if at_s > self._environment.now:
+                self._turn()
+                yield self._environment.timeout(at_s - self._environment.now)
+            self._backlog.add(self._waiting(number, arrival))
+        self._turn()
+
+    def _waiting(self, number: int, arrival: Arrival) -> Waiting[int]:
+        tier, at_s = TIERS[arrival.tier], self._begins_s + arrival.at_s
+        due_s = at_s + (arrival.due_s or self._policy.usual_s[tier])
+        return Waiting(number, arrival.tenant, tier, at_s, due_s, arrival.prompt_tokens, arrival.longest)
+
+    def _turn(self) -> None:
+        while self._backlog:
+            engine = plan.Engine(self._rows, self._running, MOST_TOKENS)
+            step = plan.plan(self._backlog, engine, self._policy, self._environment.now)
+            if isinstance(step, Wait):
+                if step.seconds is not None:
+                    self._woken += 1
+                    self._environment.process(self._wake(step.seconds, self._woken))
+                return
+            self._send(step)
+
+    def _wake(self, seconds: float, number: int) -> Any:
+        # Time in floats near 1.7e9 has steps of a quarter of a microsecond: a wait below it would not pass.
+        yield self._environment.timeout(max(seconds, 1e-5))
+        if number == self._woken:
+            self._turn()
+
+    def _send(self, batch: Batch[int]) -> None:
+        self._outcome.batches += 1
+        self._outcome.batch_rows += len(batch.members)
+        for member in batch.members:
+            engine = min(self._engines, key=lambda each: each.rows)
+            arrival = self._arrivals[member.item]
+            self._running[member.tenant, member.tier] += 1
+            urgent = member.tier == TIER_REALTIME
+            engine.take(Running(arrival.prompt_tokens, arrival.output_tokens, urgent, partial(self._done, member)))
+
+    def _done(self, member: Waiting[int]) -> None:
+        now = self._environment.now + self._profile.overhead_s
+        arrival = self._arrivals[member.item]
+        word = TIER_WORDS[member.tier]
+        outcome = self._outcome
+        outcome.latencies_s[word].append(now - member.arrived_s)
+        outcome.hits[word] += now <= member.deadline_s
+        outcome.served_tokens[member.tenant] += arrival.prompt_tokens + arrival.output_tokens
+        outcome.end_s = now - self._begins_s
+        self._running[member.tenant, member.tier] -= 1
+        self._backlog.refund(member, member.max_tokens - arrival.output_tokens)
+        self._turn()
+
+
+def cost_of(profile: EngineProfile) -> Cost:
+    """What a batcher that has seen this engine for a while believes of it."""
+    return Cost(profile.step_s, profile.row_step_s, profile.prompt_token_s, profile.overhead_s)
+
+
+def figures(outcome: Outcome, replicas: int, profile: EngineProfile) -> dict[str, Any]:
+    """JSON-ready."""
+    tiers = {
+        word: {
+            "requests": len(latencies),
+            "hit_rate": round(outcome.hits[word] / len(latencies), 5),
+            **{f"p{share}_s": round(percentile(latencies, share / 100), 3) for share in (50, 95, 99)},
+        }
+        for word, latencies in outcome.latencies_s.items()
+        if latencies
+    }
+    hours = outcome.end_s / 3600 * replicas
+    return {
+        "replicas": replicas,
+        "tiers": tiers,
+        "utilisation": round(outcome.busy_s / (outcome.end_s * replicas), 4) if outcome.end_s else 0.0,
+        "rows_in_a_batch": round(outcome.batch_rows / outcome.batches, 1) if outcome.batches else 0.0,
+        "tokens_per_s": round(outcome.tokens / outcome.end_s, 1) if outcome.end_s else 0.0,
+        "wall_s": round(outcome.end_s, 2),
+        "usd": round(hours * profile.usd_per_hour, 4),
+        "tokens_by_tenant": dict(outcome.served_tokens),
+    }
+
+
+def least_replicas(holds: Callable[[int], bool], most: int) -> int | None:
+    """The fewest replicas that hold, where more never do worse; None where even the most do not."""
+    low, high = 1, 1
+    while not holds(high):
+        if high >= most:
+            return None
+        low, high = high + 1, min(high * 2, most)
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
