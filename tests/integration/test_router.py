@@ -26,14 +26,15 @@ from aiokafka.record.default_records import (
 )
 from confluent_kafka import Consumer, Message, Producer
 
-from millpond.v1 import envelope_pb2, request_pb2, result_pb2
-from millpond_cli import metrics_page
+from millpond.v1 import envelope_pb2, feedback_pb2, request_pb2, result_pb2
+from millpond_cli import feedback_topic, metrics_page
 from millpond_cli.here import settings_of
 from millpond_cli.stack import Stack, free_port_base
 from millpond_core import topics
 from millpond_core.embedding import unpack
 from millpond_core.errors import Code
 from millpond_core.telemetry import TRACEPARENT
+from millpond_router import head_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOME = Path(os.environ.get("MILLPOND_HOME") or REPOSITORY / ".millpond")
@@ -112,7 +113,11 @@ def envelope_of(message: Message) -> envelope_pb2.Routed:
 @pytest.fixture(scope="module")
 def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
     run = tmp_path_factory.mktemp("router")
-    environment = {"MILLPOND_TENANTS_BY_TOPIC": json.dumps({BOUND_TOPIC: "acme"})}
+    environment = {
+        "MILLPOND_TENANTS_BY_TOPIC": json.dumps({BOUND_TOPIC: "acme"}),
+        "MILLPOND_ROUTER__QUALITY": json.dumps({"tenants": {"careful": {"min_quality": 0.7}}}),
+        "MILLPOND_ROUTER__LEARN": "true",
+    }
     only = {"kafka", "topics", "triton", "router"}
     with Stack(HOME, free_port_base(), only=only, environment=environment, run=run) as stack:
         settings = settings_of(stack.addresses)
@@ -141,6 +146,40 @@ def test_a_request_goes_on_with_its_decision_and_its_embedding(pond: Pond) -> No
     assert due_s == pytest.approx(30)
     assert unpack(routed.embedding).shape == (384,)
     assert routed.timings_ms["router"] > 0
+
+
+def test_the_heads_judge_each_prompt_and_the_result_can_tell_why(pond: Pond) -> None:
+    judgement = pond.route(request_of("Transfer 200 dollars from savings to checking.")).decision.judgement
+    heads = head_folder.read(head_folder.SHIPPED)
+    assert judgement.heads.startswith(heads.version)
+    assert judgement.domain == "banking"
+    assert [option.model for option in judgement.options] == ["smollm2-135m", "stand-in-large"]
+    assert judgement.options[0].verdict == "chosen"
+    assert all(0 < option.quality < 1 for option in judgement.options)
+
+
+def test_a_tenants_floor_is_met_and_outcomes_move_what_is_promised(pond: Pond) -> None:
+    ask = request_of("Which planet is the largest?", tenant="careful")
+    before = pond.route(ask).decision
+    assert (before.model, before.reasons[-1].code) == ("stand-in-large", "quality.cheapest")
+    option = before.judgement.options[0]
+    assert option.verdict == "quality"
+    good = feedback_pb2.Feedback(
+        id="a",
+        tenant="careful",
+        model=option.model,
+        good=1,
+        source="review",
+        heads=before.judgement.heads,
+        quality=option.quality,
+        raw_quality=option.raw_quality,
+    )
+    feedback_topic.send(settings_of(pond.stack.addresses), [good] * 2000)
+    deadline = time.monotonic() + PATIENCE_S
+    while (after := pond.route(ask).decision).model != option.model:
+        assert time.monotonic() < deadline, after
+    assert after.judgement.options[0].quality > 0.9
+    assert after.judgement.heads.startswith(f"{before.judgement.heads.partition('+')[0]}+")
 
 
 def test_work_that_is_like_an_example_goes_where_the_example_goes(pond: Pond) -> None:

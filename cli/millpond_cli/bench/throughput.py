@@ -23,7 +23,9 @@ class Passage:
     """From `source` to `target`, which nobody else writes."""
 
     def __init__(self, settings: Settings, source: str, target: str) -> None:
-        self._producer = Producer(settings.kafka_client({"partitioner": "murmur2_random", "linger.ms": 5}))
+        self._producer = Producer(
+            settings.kafka_client({"partitioner": "murmur2_random", "linger.ms": 5, "log_level": 0})
+        )
         self._consumer = Consumer(settings.kafka_client({"group.id": "millpond-bench", "log_level": 0}))
         self._source, self._target = source, target
 

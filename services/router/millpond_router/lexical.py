@@ -46,8 +46,9 @@ def ngrams(text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
             hashes.append((running ^ (running >> np.uint64(29))) * _MIX >> _SHIFT)
     if len(data) <= 2 or not hashes:
         return np.zeros(0, np.int64), np.zeros(0, np.float32)
-    buckets, counts = np.unique(np.concatenate(hashes).astype(np.int64), return_counts=True)
-    return buckets, (1 + np.log(counts)).astype(np.float32)
+    counts = np.bincount(np.concatenate(hashes).astype(np.int64), minlength=BUCKETS)
+    buckets = np.flatnonzero(counts)
+    return buckets, (1 + np.log(counts[buckets])).astype(np.float32)
 
 
 def document_frequency(texts: Sequence[str]) -> NDArray[np.float32]:

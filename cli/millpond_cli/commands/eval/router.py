@@ -141,7 +141,7 @@ def _task(rows: Any, task: str, given: _Given) -> tuple[Sequence[str], Judge]:
     texts = [row.text for row in rows]
     if given.fit is not None:
         intents = _fitted(given, given.fit)
-        return texts, lambda _, answers: evaluation.labelled(rows, intents.says(answers.seen))
+        return texts, lambda _, answers: evaluation.labelled(rows, intents.says(answers.seen.vectors))
     if task == "domain":
         return texts, lambda _, answers: evaluation.labelled(rows, evaluation.domains_of(answers))
     return texts, lambda _, answers: evaluation.labelled(rows, evaluation.intents_of(answers))
@@ -157,7 +157,11 @@ def _fitted(given: _Given, fit: Path) -> Intents:
     texts, labels = [row.text for row in known], [row.label for row in known]
     given.report("embedder", f"embedding {len(known)} texts to learn from")
     vectors = embed(given.place, texts, given.report)
-    return fit_intents(given.heads.inputs, vectors.values, texts, labels, lambda line: given.report("fit", line))
+    given.report("fit", f"learning {len(set(labels))} labels")
+    try:
+        return fit_intents(vectors.values, labels)
+    except ValueError as failure:
+        raise CommandError(f"--fit {fit}: {failure}") from None
 
 
 def _prices(path: Path | None) -> dict[str, float] | None:
