@@ -1,1 +1,1 @@
-"""What benchmarks run beside the command line."""
+"""What benchmarks run beside the command line; `rounds.py` is how those that compare contenders measure."""
