@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -149,9 +150,14 @@ def capacity(own: Pond) -> float:
     return rows / seconds  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
-def texts(count: int) -> list[str]:
+@cache
+def documents() -> Sequence[str]:
     library = docstrings.texts(docstrings.standard_library())
-    found = [text.docstring for text in itertools.islice(library, 200)]
+    return [text.docstring for text in itertools.islice(library, 200)]
+
+
+def texts(count: int) -> list[str]:
+    found = documents()
     # A number in front, so that no prompt's beginning is in the engine's cache already.
     return [f"{next(NUMBERS)}. Summarise: {found[place % len(found)][:600]}" for place in range(count)]
 

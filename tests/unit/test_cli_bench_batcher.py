@@ -1,0 +1,57 @@
+"""What the batcher's benchmarks ask for, and what they make of what they saw."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
+from millpond_cli.commands.bench import batching, tiers
+from millpond_cli.commands.bench.batching import Measured
+from millpond_cli.commands.bench.tiers import DUE_S, OVERLOAD, Planned, Seen
+
+
+@given(st.floats(0.5, 20), st.floats(0.2, 2))
+@settings(max_examples=15, deadline=None)
+def test_the_burst_is_twice_the_capacity_and_can_be_done_by_the_deadlines(rows_per_s: float, scale: float) -> None:
+    planned = tiers.plan_of(rows_per_s, scale)
+    bulk = [each for each in planned if each.tier != TIER_REALTIME]
+    seconds = tiers.BURST_S * scale
+    assert abs(len(bulk) - OVERLOAD * rows_per_s * seconds) <= 1
+    assert all(0 <= each.at_s <= seconds for each in bulk)
+    # What can be done until the last deadline of each tier, tier after tier.
+    standard = sum(each.tier == TIER_STANDARD for each in bulk)
+    assert standard <= 0.75 * rows_per_s * (seconds + DUE_S[TIER_STANDARD] * scale) + 5
+    assert len(bulk) <= 0.75 * rows_per_s * DUE_S[TIER_OVERNIGHT] * scale + 1
+    assert [each.at_s for each in planned] == sorted(each.at_s for each in planned)
+
+
+def seen(seconds: float | None, tier: int = TIER_STANDARD) -> Seen:
+    return Seen(Planned(0, TIER_STANDARD if tier == TIER_STANDARD else TIER_REALTIME, "", 8), 10, seconds)
+
+
+def test_what_has_no_answer_or_a_late_one_is_no_hit() -> None:
+    found = tiers.by_tier([seen(1), seen(29), seen(31), seen(None)], scale=1)
+    assert found == {"standard": {"requests": 4, "hit_rate": 0.5, "p50_s": 29, "p95_s": 31, "p99_s": 31}}
+    assert tiers.by_tier([seen(29)], scale=0.5)["standard"]["hit_rate"] == 0
+
+
+def test_the_settings_that_are_simulated_are_those_that_are_measured() -> None:
+    policy = tiers.policy()
+    assert policy.margin_s == float(tiers.SETTINGS["MILLPOND_BATCHER__MARGIN_S"])
+    assert policy.windows[TIER_OVERNIGHT].wait_s == float(tiers.SETTINGS["MILLPOND_BATCHER__OVERNIGHT_WAIT_S"])
+
+
+def test_targets_say_what_was_measured_whether_it_is_met_or_not() -> None:
+    names = (batching.ONE, *batching.WINDOWS, batching.CONTINUOUS, batching.BATCHER)
+    speeds = dict(zip(names, (10.0, 40.0, 60.0, 70.0, 100.0, 80.0), strict=True))
+    speeds |= {batching.MIXED_FIRST: 50.0, batching.MIXED_BY_LENGTH: 60.0}
+    targets = batching.targets_of({name: Measured([speed], [1.0], [0.0]) for name, speed in speeds.items()})
+    assert [each["value"] for each in targets] == [7.0, 10.0, 0.8, 1.2]
+    assert all(set(each) == {"name", "value", "unit", "bound", "better"} for each in targets)
+
+
+def test_texts_of_a_burst_are_all_different() -> None:
+    assert set(Counter(tiers.texts(300)).values()) == {1}
