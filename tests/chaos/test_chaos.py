@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def test_a_full_disk_stops_kafka_and_loses_nothing(tmp_path: Path) -> None:
     disk = tmp_path / "data" / "kafka"
     disk.mkdir(parents=True)
 
-    def fill(stack: Stack) -> None:
+    def fill(stack: Stack, struck: Callable[[Step], None]) -> None:
         ballast = disk / "ballast"
         with ballast.open("wb") as file:
             try:
@@ -86,6 +86,7 @@ def test_a_full_disk_stops_kafka_and_loses_nothing(tmp_path: Path) -> None:
             except OSError:
                 pass
         awaited_death(stack, "kafka")
+        struck(Step(0.0, "kafka", Fault.KILL))
         ballast.unlink()
         stack.wait_ready("kafka")
 

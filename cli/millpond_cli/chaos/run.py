@@ -62,6 +62,10 @@ class Plan:
     load_s: float | None = None
 
 
+Trouble = Callable[[Stack, Callable[[Step], None]], None]
+"""Harm of another kind, to a stack under load. It tells of what it is about to do, or has just done, as of a step."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     found: Findings
@@ -77,12 +81,12 @@ def run_chaos(
     report: Callable[[str], None],
     *,
     steps: Sequence[Step] | None = None,
-    trouble: Callable[[Stack], None] | None = None,
+    trouble: Trouble | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Outcome:
     """run: a folder for the stack's data and logs.
 
-    steps: in place of the seed's. trouble: called once beside them, in a thread, with the stack under load.
+    steps: in place of the seed's. trouble: made beside them, in a thread of its own.
     environment: further variables for every component. Raises StackError and CommandError.
     """
     steps = schedule(plan.kills, plan.seed, plan.replicas) if steps is None else steps
@@ -106,7 +110,8 @@ def run_chaos(
             faults = Faults(stack, steps, watch.struck, report)
             progress = time_passing(plan.load_s) if plan.load_s else lambda: faults.progress
             senders = Senders(settings, sync_tier(stack), sendings, progress)
-            ran = _Run(stack, settings, senders, faults, trouble=trouble, report=report)
+            own = None if trouble is None else lambda: trouble(stack, watch.struck)
+            ran = _Run(settings, senders, faults, own, report)
             ran.go()
         figures = measured_on(home, stack.addresses.triton_http)
         found = verify(
@@ -130,18 +135,15 @@ def run_chaos(
 class _Run:
     def __init__(
         self,
-        stack: Stack,
         settings: Settings,
         senders: Senders,
         faults: Faults,
-        *,
-        trouble: Callable[[Stack], None] | None,
+        trouble: Callable[[], None] | None,
         report: Callable[[str], None],
     ) -> None:
         self.senders = senders
         self.faults = faults
         self._trouble = trouble
-        self._stack = stack
         self._settings = settings
         self._report = report
         self.arrivals = Arrivals()
@@ -152,7 +154,9 @@ class _Run:
     def go(self) -> None:
         """Until every request has its result, or none came for a long time. Raises what ended one of its threads."""
         began = time.monotonic()
-        works = {"load": self.senders.run, "faults": self.faults.run, "trouble": self._make_trouble}
+        works = {"load": self.senders.run, "faults": self.faults.run}
+        if self._trouble is not None:
+            works["trouble"] = self._trouble
         threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True) for name, work in works.items()
         ]
@@ -178,10 +182,6 @@ class _Run:
         if self._failures:
             raise CommandError(f"the run broke off: {self._failures[0]!r}", 1)
         self._settle()
-
-    def _make_trouble(self) -> None:
-        if self._trouble is not None:
-            self._trouble(self._stack)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
