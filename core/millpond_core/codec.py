@@ -124,7 +124,8 @@ def _decode_protobuf(value: bytes) -> request_pb2.Request:
         _check(request)
     except FieldError as wrong:
         id, tenant = _identity_of(request)
-        raise Malformed(wrong.code, str(wrong), identified=True, id=id, tenant=tenant) from wrong
+        tier = _tier_of(request)
+        raise Malformed(wrong.code, str(wrong), identified=True, id=id, tenant=tenant, tier=tier) from wrong
     return request
 
 
@@ -140,18 +141,25 @@ def _identity_of(request: request_pb2.Request) -> tuple[str, str]:
     return request.id if is_id(request.id) else "", request.tenant if is_tenant(request.tenant) else ""
 
 
+def _tier_of(request: request_pb2.Request) -> request_pb2.Tier:
+    """Protobuf lets numbers through that are no tier."""
+    return request.tier if request.tier in request_pb2.Tier.values() else request_pb2.TIER_UNSPECIFIED
+
+
 def _unread(value: bytes, format: WireFormat, code: Code, reason: str) -> Malformed:
     """What to raise for a record that is not decoded, with its id and tenant where it is an object all the same."""
     if len(value) > READ_LIMIT_BYTES:
         return Malformed(code, reason)
     try:
         if format == WIRE_FORMAT_PROTOBUF:
-            id, tenant = _identity_of(_parse_protobuf(value))
+            request = _parse_protobuf(value)
+            (id, tenant), tier = _identity_of(request), _tier_of(request)
         else:
-            id, tenant = json_codec.identity_in(json_codec.parse(value))
+            given = json_codec.parse(value)
+            (id, tenant), tier = json_codec.identity_in(given), json_codec.tier_in(given)
     except Malformed:
         return Malformed(code, reason)
-    return Malformed(code, reason, identified=True, id=id, tenant=tenant)
+    return Malformed(code, reason, identified=True, id=id, tenant=tenant, tier=tier)
 
 
 def _check(message: Message) -> None:

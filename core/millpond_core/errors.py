@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from millpond.v1 import result_pb2
+from millpond.v1 import request_pb2, result_pb2
 
 
 class Code(StrEnum):
@@ -61,15 +61,25 @@ class Refused(Exception):
 class Malformed(Refused):
     """The bytes are no request.
 
-    identified: whether they are at least one object, so that a result can be addressed: with id and tenant where they
-    could be read, else with the id that its record gives it.
+    identified: whether they are at least one object, so that a result can be addressed: with id, tenant and tier where
+    they could be read, else with the id that its record gives it.
     """
 
-    def __init__(self, code: Code, message: str, *, identified: bool = False, id: str = "", tenant: str = "") -> None:
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        identified: bool = False,
+        id: str = "",
+        tenant: str = "",
+        tier: request_pb2.Tier = request_pb2.TIER_UNSPECIFIED,
+    ) -> None:
         super().__init__(code, message)
         self.identified = identified
         self.id = id
         self.tenant = tenant
+        self.tier = tier
 
 
 class EngineError(Exception):

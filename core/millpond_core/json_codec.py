@@ -17,6 +17,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from millpond.v1 import request_pb2
 from millpond_core.errors import Code, Malformed
 from millpond_core.identity import is_id, is_tenant
 
@@ -74,7 +75,8 @@ def decode(value: bytes, kind: type[M]) -> M:
         return kind(**reader_of(kind.DESCRIPTOR)(given))
     except FieldError as wrong:
         id, tenant = identity_in(given)
-        raise Malformed(wrong.code, str(wrong), identified=True, id=id, tenant=tenant) from wrong
+        tier = tier_in(given)
+        raise Malformed(wrong.code, str(wrong), identified=True, id=id, tenant=tenant, tier=tier) from wrong
 
 
 def encode(message: Message) -> bytes:
@@ -100,6 +102,14 @@ def identity_in(given: dict[str, Any]) -> tuple[str, str]:
         id if isinstance(id, str) and is_id(id) else "",
         tenant if isinstance(tenant, str) and is_tenant(tenant) else "",
     )
+
+
+def tier_in(given: dict[str, Any]) -> request_pb2.Tier:
+    """The tier of such an object; unspecified where it names none."""
+    word = given.get("tier")
+    known = words_of(request_pb2.Tier.DESCRIPTOR)
+    number = known.get(word, 0) if isinstance(word, str) else 0
+    return cast("request_pb2.Tier", number)
 
 
 def map_entry(field: FieldDescriptor) -> Descriptor | None:

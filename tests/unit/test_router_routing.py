@@ -162,6 +162,26 @@ async def test_a_request_that_can_be_addressed_goes_on_refused(value: bytes, hea
     assert len(outgoing.value or b"") < 1_000
 
 
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        (json_of(tier="realtime", priority=1), ()),
+        (json_of(tier="realtime", messages=[{"role": "user", "content": "x" * 2_000_000}]), ()),
+        (json_of(tier="realtime"), (("content-type", b"text/plain"),)),
+        (
+            request_pb2.Request(tier=request_pb2.TIER_REALTIME).SerializeToString() + b"\xf8\x06\x01",
+            (("content-type", b"application/protobuf"),),
+        ),
+    ],
+    ids=["unknown field", "too large", "content type", "protobuf"],
+)
+async def test_a_request_that_cannot_be_read_keeps_the_tier_that_it_names(value: bytes, headers: Any) -> None:
+    routed = envelope_of(await outgoing_of(value, *headers))
+    assert routed.HasField("reject")
+    assert routed.decision.tier == request_pb2.TIER_REALTIME
+    assert routed.decision.deadline.ToMilliseconds() == ACCEPTED_MS + 30_000
+
+
 async def test_a_refused_request_keeps_its_metadata_where_that_is_valid() -> None:
     routed = envelope_of(await outgoing_of(json_of(id="a", model="gpt-9", metadata={"job": "nightly"})))
     assert routed.request.metadata == {"job": "nightly"}

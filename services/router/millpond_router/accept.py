@@ -61,7 +61,7 @@ def accept(record: Record, terms: Terms, topic_id: str, tenant: str | None, now:
         if not failure.identified:
             raise
         refused, body = failure, hashlib.sha256(record.value or b"").digest()
-        request = request_pb2.Request(id=failure.id, tenant=failure.tenant)
+        request = request_pb2.Request(id=failure.id, tenant=failure.tenant, tier=failure.tier)
     else:
         try:
             validate(request, terms.limits, terms.models, now)
