@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from millpond_cli.commands.bench import batching, router, tiers
+from millpond_cli.commands.bench import backlog, batching, router, tiers
 
 app = typer.Typer(
     help="Measure how fast a part is here.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
 )
+app.command("backlog")(backlog.backlog)
 app.command("router")(router.router)
 app.command("batching")(batching.batching)
 app.command("tiers")(tiers.tiers)
