@@ -495,7 +495,9 @@ def _problem(error: ErrorDetails, settings_class: type[Settings]) -> str:
     shown = (
         "" if _is_secret(location) or not isinstance(error["input"], str | int | float) else f"={error['input']!s:.80}"
     )
-    return f"{_where(location)}{shown}: {_what(error, settings_class)}"
+    what = _what(error, settings_class)
+    # A default that is wrong by another variable stands nowhere, and its message names that.
+    return f"{_where(location)}{shown}: {what}" if location else what
 
 
 def _where(location: tuple[int | str, ...]) -> str:

@@ -204,7 +204,7 @@ def test_a_key_that_fits_into_no_header_is_named_and_not_shown(
 ) -> None:
     monkeypatch.setenv("MILLPOND_PROVIDER_API_KEY", key)
     (line,) = problems(capsys)
-    assert "MILLPOND_PROVIDER_API_KEY must be printable ASCII" in line
+    assert line.startswith("millpond-wheel: MILLPOND_PROVIDER_API_KEY must be printable ASCII")
     assert "nter" not in line
 
 
