@@ -57,6 +57,7 @@ def millpond(home: Path, *arguments: str, **environment: str) -> subprocess.Comp
         (["deadletter", "replay"], "name dead letters as PARTITION-OFFSET"),
         (["demo", "--input", "none.jsonl"], "No such file"),
         (["demo", "--json", "none/out.json"], "no such folder"),
+        (["bench", "pipeline", "--json", "none/out.json"], "no such folder"),
         (
             ["eval", "router", "none.jsonl", "--task", "guess"],
             "--task guess: must be domain, intent, strong-weak, models",

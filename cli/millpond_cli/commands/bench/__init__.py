@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from millpond_cli.commands.bench import backlog, batching, router, tiers
+from millpond_cli.commands.bench import backlog, batching, pipeline, router, tiers
 
 app = typer.Typer(
     help="Measure how fast a part is here.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
 )
+<<<<<<< HEAD
 app.command("backlog")(backlog.backlog)
+=======
+app.command("pipeline")(pipeline.pipeline)
+>>>>>>> 8220378 (./millpond bench pipeline is a command)
 app.command("router")(router.router)
 app.command("batching")(batching.batching)
 app.command("tiers")(tiers.tiers)
