@@ -9,11 +9,8 @@ from millpond_cli.commands.bench import backlog, batching, pipeline, router, tie
 app = typer.Typer(
     help="Measure how fast a part is here.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
 )
-<<<<<<< HEAD
 app.command("backlog")(backlog.backlog)
-=======
 app.command("pipeline")(pipeline.pipeline)
->>>>>>> 8220378 (./millpond bench pipeline is a command)
 app.command("router")(router.router)
 app.command("batching")(batching.batching)
 app.command("tiers")(tiers.tiers)
