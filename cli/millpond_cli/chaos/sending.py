@@ -51,6 +51,8 @@ class Senders:
                 {
                     "partitioner": "murmur2_random",
                     "enable.idempotence": True,
+                    # As the frontier's publisher: with more, a record may count as written that is not.
+                    "max.in.flight": 1,
                     "message.max.bytes": READ_LIMIT_BYTES,
                     # It keeps trying: a broker that is away comes back.
                     "message.timeout.ms": 0,

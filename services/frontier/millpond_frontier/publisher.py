@@ -21,6 +21,11 @@ WAITING_KB = 65_536
 RECONNECT_MS = 1000
 """Milliseconds between two tries to reach a broker that is away, at most."""
 
+IN_FLIGHT = 1
+"""Requests on their way to a broker. One that does not know a producer yet takes any first sequence number, so of two
+it may refuse the first, while it becomes the leader, and take the second: the first is then never written. Seen after a
+broker's restart: sequence 1 was the partition's first, and nobody had heard of an error."""
+
 POLL_S = 0.2
 """Seconds that the thread waits for news before it looks whether it is to end; news end the wait at once."""
 
@@ -38,6 +43,7 @@ class Publisher:
             settings.kafka_client(
                 {
                     "enable.idempotence": True,
+                    "max.in.flight": IN_FLIGHT,
                     "partitioner": "murmur2_random",
                     "linger.ms": 0,
                     "message.timeout.ms": 0,

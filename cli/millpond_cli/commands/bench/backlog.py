@@ -155,10 +155,7 @@ def measured(running: Stack, reader: Reader, requests: int) -> dict[str, Any]:
         "realtime_ms": {"p50": round(percentile(took_ms, 0.5), 1), "p95": round(percentile(took_ms, 0.95), 1)},
         "waiting_beside_realtime": requests - answered,
         "targets": [
-            *(
-                target(f"{name}: growth of memory", growth[name], "MB", GROWTH_MB, "lower")
-                for name in SERVICES
-            ),
+            *(target(f"{name}: growth of memory", growth[name], "MB", GROWTH_MB, "lower") for name in SERVICES),
             target("latest `expired` after its deadline", round(max(late), 2), "s", LATE_S, "lower"),
         ],
     }
