@@ -38,6 +38,9 @@ class Requests:
                     # Faust's partitioner, and so every producer's: a copy of a request must reach the same partition.
                     "partitioner": "murmur2_random",
                     "enable.idempotence": True,
+                    # A broker that was killed may know this producer no more, and takes a later request first: the
+                    # earlier one, sent again, then counts as a copy.
+                    "max.in.flight": 1,
                     "message.max.bytes": READ_LIMIT_BYTES,
                     "message.timeout.ms": int(ANSWER_S * 1000),
                     "log_level": 0,

@@ -278,21 +278,23 @@ class Processor:
             logger.info("lost %s-%d with %d in flight", *partition, assignment.offsets.unfinished)
 
     async def _assign(self, position: Position) -> None:
-        if self._claims:
-            await self._restore(self._claims, position.partition.number)
+        if self._claims and not await self._restored(self._claims, position.partition.number):
+            return
         offsets = OffsetMap(position.offset, position.metadata)
         self._assignments[position.partition] = Assignment(position.partition, offsets)
         logger.info("have %s-%d from offset %d", *position.partition, position.offset)
 
-    async def _restore(self, claims: Claims, number: int) -> None:
-        while True:
+    async def _restored(self, claims: Claims, number: int) -> bool:
+        """Whether the claims are here; False where `stop` came first, after which nothing is taken."""
+        while not self._stopping.is_set():
             try:
                 await self._call(claims.restore, self._broker, number, int(self._clock.now() * 1000))
             except Unreachable as failure:
                 logger.warning("waiting for the claims of partition %d: Kafka does not answer: %s", number, failure)
                 await asyncio.sleep(RETRY_LAST_S)
             else:
-                return
+                return True
+        return False
 
     # Records
 
