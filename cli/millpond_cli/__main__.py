@@ -9,6 +9,7 @@ import typer
 
 from millpond_cli.commands import (
     bench,
+    cache,
     cancel,
     chaos,
     deadletter,
@@ -55,6 +56,7 @@ app.command("feedback")(feedback.feedback)
 app.command("recalibrate")(recalibrate.recalibrate)
 app.add_typer(eval.app, name="eval")
 app.add_typer(bench.app, name="bench")
+app.add_typer(cache.app, name="cache")
 
 
 def main() -> NoReturn:

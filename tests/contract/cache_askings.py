@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cache_heads import CALIBRATION, KnowingVerifier, heads
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cache.breaker import Breaker
 from millpond_cache.lesson import Keeping, lesson_of
@@ -15,13 +16,14 @@ from millpond_cache.lookup import Asked, Lookup
 from millpond_cache.recent import Recent
 from millpond_cache.settings import CacheSettings
 from millpond_cache.store import Lesson, Store
+from millpond_cache.thresholds import Judged, Thresholds
 from millpond_core.clock import ManualClock
 from millpond_core.embedding import pack
 
 NOW = 1_800_000_000.0
 # Patient: what is tested is not the time it takes.
 SETTINGS = CacheSettings(lookup_timeout_s=60)
-KEEPING = Keeping(SETTINGS.ttl_s, SETTINGS.max_temperature, SETTINGS.dimension)
+KEEPING = Keeping(SETTINGS.ttl_s, SETTINGS.max_temperature, SETTINGS.dimension, heads().cacheability)
 VECTOR = np.eye(1, 384, dtype=np.float32)[0]
 
 TEXTS = ("how deep is the sea", "how deep is a sea", "the sea, how deep is it")
@@ -85,7 +87,8 @@ async def answers_from(store: Store, asked: Sequence[Asking]) -> list[str | None
     while not breaker.closed:  # noqa: ASYNC110
         await asyncio.sleep(0)
     closing.cancel()
-    lookup = Lookup(store, Recent(0), breaker, SETTINGS, ManualClock(NOW))
+    thresholds = Thresholds(SETTINGS, Judged(), CALIBRATION)
+    lookup = Lookup(store, Recent(0), breaker, KnowingVerifier(), thresholds, SETTINGS, ManualClock(NOW), heads())
     verdicts = await lookup.look_up([each.asked() for each in asked])
     return [verdict.entry.output if verdict.entry else None for verdict in verdicts]
 

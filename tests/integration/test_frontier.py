@@ -575,7 +575,7 @@ def test_an_answer_of_the_sync_tier_is_published_once_learned_and_given_again(pi
         infer = "millpond.v1.Inference/InferStream"
         for edge in (
             ("send ai.requests", infer),
-            (infer, "millpond.v1.Cache/Lookup"),
+            (infer, "millpond.v1.CacheService/Lookup"),
             (infer, "chat stand-in-large"),
             (infer, "send ai.routed"),
             ("send ai.routed", "receive ai.routed"),

@@ -58,6 +58,12 @@ def of_profile(services: Mapping[str, Document], profile: str) -> dict[str, Docu
     return {name: each for name, each in services.items() if profile in each.get("profiles", [profile])}
 
 
+def loads(triton: str) -> list[str]:
+    """The arguments of one of the two Tritons: the verifier stands beside the embedder, whose checkpoint it shares."""
+    models = {"embedder": ["embedder", "verifier"], "generator": ["generator"]}[triton]
+    return [f"--load-model={model}" for model in models]
+
+
 def component_of(service: str) -> str:
     """The local stack's component that a container of compose or Kubernetes is; its own name where there is none."""
     return "triton" if service.split("-", maxsplit=1)[0] in ("embedder", "generator") else service

@@ -11,8 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cache_heads import PERSONAL, SURE, THRESHOLD, UNSURE, heads
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
-from millpond_cache.decide import Outcome, Policy, Verdict, decide, spared
+from millpond_cache.decide import (
+    LEAST_SIMILARITY,
+    MOST_VERIFIED,
+    Known,
+    Outcome,
+    Policy,
+    Verdict,
+    decide,
+    shortlist,
+    spared,
+    uncacheable,
+)
 from millpond_cache.lookup import answer_of
 from millpond_cache.partition import Question, question_of
 from millpond_cache.store import Candidate, Entry
@@ -24,7 +36,7 @@ from millpond_core.result import Answer, Failure
 from millpond_core.stage import Forward
 
 NOW = 1_000_000.0
-POLICY = Policy(threshold=0.95, max_temperature=0.7)
+POLICY = Policy(heads(), max_temperature=0.7)
 VECTOR = np.eye(1, 384, dtype=np.float32)[0]
 
 
@@ -60,39 +72,89 @@ def code(verdict: Verdict) -> str:
     return verdict.reason.code
 
 
+def decided(of: Question, near: Sequence[Candidate], logits: Sequence[float] | None = None) -> Verdict:
+    """What comes of these candidates; logits: of those on the shortlist, sure of all unless given."""
+    short = shortlist(of, near, POLICY, NOW)
+    logits = [SURE for _ in short.candidates] if logits is None else logits[: len(short.candidates)]
+    return decide(of, Known(None, short, logits), POLICY, THRESHOLD, NOW)
+
+
 def test_the_exact_entry_is_a_hit_without_a_vector_and_without_candidates() -> None:
     blind = question_of(asked(), "small-model", None, 384)
     known = entry(blind)
-    verdict = decide(blind, known, None, POLICY, NOW)
+    verdict = decide(blind, Known(known), POLICY, THRESHOLD, NOW)
     assert (verdict.outcome, code(verdict), verdict.entry) == (Outcome.EXACT, "cache.exact", known)
 
 
-def test_the_nearest_that_agrees_is_a_hit() -> None:
+def test_of_those_that_agree_the_most_probable_is_the_hit() -> None:
     ours = question()
-    denied, agreed, further = (entry(ours, text) for text in ("how deep is no sea", "how deep is a sea", "sea, deep"))
-    near = [Candidate(denied, 0.99), Candidate(agreed, 0.98), Candidate(further, 0.97)]
-    verdict = decide(ours, None, near, POLICY, NOW)
-    assert (code(verdict), verdict.similarity, verdict.entry) == ("cache.semantic", 0.98, agreed)
+    denied, doubtful, agreed = (entry(ours, text) for text in ("how deep is no sea", "how deep is a sea", "sea, deep"))
+    near = [Candidate(denied, 0.99), Candidate(doubtful, 0.98), Candidate(agreed, 0.97)]
+    short = shortlist(ours, near, POLICY, NOW)
+    assert [each.entry for each in short.candidates] == [doubtful, agreed]
+    verdict = decided(ours, near, [UNSURE, SURE])
+    assert (code(verdict), verdict.similarity, verdict.entry) == ("cache.semantic", 0.97, agreed)
+    assert verdict.reason.value == pytest.approx(1 / (1 + np.exp(-SURE)))
 
 
 @pytest.mark.parametrize(
     ("near", "expected"),
     [
-        ([], ("cache.miss.empty", 0.0, "")),
-        ([("how deep is a sea", 0.94)], ("cache.miss.below_threshold", 0.94, "")),
-        ([("how deep are 2 seas", 0.97), ("how deep is a sea", 0.9)], ("cache.miss.guard", 0.97, "numbers")),
+        ([], ("cache.miss.empty", "")),
+        ([("how deep is a sea", LEAST_SIMILARITY - 0.01)], ("cache.miss.below_threshold", "")),
+        ([("how deep are 2 seas", 0.97), ("how deep is a sea", LEAST_SIMILARITY / 2)], ("cache.miss.guard", "numbers")),
     ],
 )
-def test_a_miss_says_how_near_it_was(near: Sequence[tuple[str, float]], expected: tuple[str, float, str]) -> None:
+def test_a_miss_says_why(near: Sequence[tuple[str, float]], expected: tuple[str, str]) -> None:
     ours = question()
-    candidates = [Candidate(entry(ours, text), similarity) for text, similarity in near]
-    verdict = decide(ours, None, candidates, POLICY, NOW)
-    assert (verdict.reason.code, verdict.similarity, verdict.reason.detail) == expected
+    verdict = decided(ours, [Candidate(entry(ours, text), similarity) for text, similarity in near])
+    assert (verdict.reason.code, verdict.reason.detail) == expected
     assert (verdict.outcome, verdict.entry) == (Outcome.MISS, None)
+    assert verdict.similarity == (near[0][1] if near else 0.0)
+
+
+def test_who_is_not_sure_enough_of_the_verifiers_number_gives_nothing() -> None:
+    ours = question()
+    verdict = decided(ours, [Candidate(entry(ours), 0.99)], [UNSURE])
+    assert (verdict.outcome, code(verdict), verdict.entry) == (Outcome.MISS, "cache.miss.verifier", None)
+    assert str(THRESHOLD) in verdict.reason.detail
+
+
+def test_without_the_verifier_nothing_is_given_by_meaning() -> None:
+    ours = question()
+    known = Known(None, shortlist(ours, [Candidate(entry(ours), 1.0)], POLICY, NOW), None)
+    verdict = decide(ours, known, POLICY, 0.0, NOW)
+    assert (verdict.outcome, code(verdict), verdict.entry) == (Outcome.MISS, "cache.miss.unverified", None)
+
+
+def test_an_entry_without_a_threshold_of_its_own_is_not_given() -> None:
+    ours = question()
+    known = Known(None, shortlist(ours, [Candidate(entry(ours), 1.0)], POLICY, NOW), [99.0])
+    assert code(decide(ours, known, POLICY, {}, NOW)) == "cache.miss.verifier"
+
+
+def test_no_more_than_a_few_candidates_are_verified() -> None:
+    ours = question()
+    near = [Candidate(entry(ours, source_id=str(number)), 0.9) for number in range(MOST_VERIFIED + 5)]
+    assert shortlist(ours, near, POLICY, NOW).candidates == near[:MOST_VERIFIED]
+
+
+def test_vectors_that_the_heads_do_not_know_are_not_judged() -> None:
+    ours = question(pack(VECTOR, "another", 6))
+    assert uncacheable(ours, POLICY) is None
+    assert code(decided(ours, [Candidate(entry(ours), 1.0)])) == "cache.miss.uncalibrated"
+
+
+def test_what_depends_on_the_asker_is_not_looked_up() -> None:
+    own = np.eye(PERSONAL + 1, 384, dtype=np.float32)[PERSONAL]
+    verdict = uncacheable(question(pack(own, "embedder-1", 6)), POLICY)
+    assert verdict is not None
+    assert (verdict.outcome, code(verdict)) == (Outcome.BYPASS, "cache.bypass.personal")
+    assert uncacheable(question(), POLICY) is None
 
 
 def test_a_store_that_did_not_answer_is_no_miss_of_its_own() -> None:
-    verdict = decide(question(), None, None, POLICY, NOW)
+    verdict = decide(question(), Known(), POLICY, THRESHOLD, NOW)
     assert (verdict.outcome, code(verdict)) == (Outcome.UNAVAILABLE, "cache.unavailable")
 
 
@@ -104,23 +166,23 @@ def test_a_store_that_did_not_answer_is_no_miss_of_its_own() -> None:
 def test_an_entry_that_is_not_ours_is_not_given_whatever_the_store_says(wrong: dict[str, Any]) -> None:
     ours = question()
     strange = entry(ours, **wrong)
-    verdict = decide(ours, strange, [Candidate(strange, 1.0)], POLICY, NOW)
+    short = shortlist(ours, [Candidate(strange, 1.0)], POLICY, NOW)
+    verdict = decide(ours, Known(strange, short, [SURE]), POLICY, THRESHOLD, NOW)
     assert code(verdict) == "cache.miss.empty"
 
 
 def test_no_vector_is_compared_with_another_embedders() -> None:
     ours = question()
-    verdict = decide(ours, None, [Candidate(entry(ours, embedder="embedder-2"), 1.0)], POLICY, NOW)
-    assert code(verdict) == "cache.miss.empty"
+    assert code(decided(ours, [Candidate(entry(ours, embedder="embedder-2"), 1.0)])) == "cache.miss.empty"
 
 
-@given(st.lists(st.floats(-1, 1), max_size=5), st.floats(0.01, 1))
-def test_nothing_under_the_threshold_is_given(similarities: list[float], threshold: float) -> None:
+@given(st.lists(st.floats(-10, 10), max_size=MOST_VERIFIED), st.floats(0.01, 1))
+def test_nothing_under_the_threshold_is_given(logits: list[float], threshold: float) -> None:
     ours = question()
-    near = [Candidate(entry(ours), each) for each in sorted(similarities, reverse=True)]
-    verdict = decide(ours, None, near, replace(POLICY, threshold=threshold), NOW)
-    assert (verdict.entry is not None) == any(each >= threshold for each in similarities)
-    assert verdict.entry is None or verdict.similarity >= threshold
+    short = shortlist(ours, [Candidate(entry(ours), 0.9) for _ in logits], POLICY, NOW)
+    verdict = decide(ours, Known(None, short, logits), POLICY, threshold, NOW)
+    best = max((POLICY.heads.agreement.probability("", "", 0.0, logit) for logit in logits), default=0.0)
+    assert (verdict.entry is not None) == (best >= threshold and bool(logits))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +213,7 @@ def routed(request: request_pb2.Request, tier: request_pb2.Tier, route: result_p
 
 def test_a_hit_is_answered_by_the_cache_with_what_the_model_used() -> None:
     ours = question()
-    hit = decide(ours, None, [Candidate(entry(ours), 0.96)], POLICY, NOW)
+    hit = decided(ours, [Candidate(entry(ours), 0.96)])
     outcome = outcome_of(routed(asked(), request_pb2.TIER_STANDARD, result_pb2.ROUTE_SMALL), hit)
     assert outcome == answer_of(hit)
     assert isinstance(outcome, Answer)
@@ -173,15 +235,15 @@ def test_a_hit_is_answered_by_the_cache_with_what_the_model_used() -> None:
 )
 def test_a_miss_goes_on_by_tier_and_route(tier: request_pb2.Tier, route: result_pb2.Route, topic: str) -> None:
     envelope = routed(asked(), tier, route)
-    assert outcome_of(envelope, decide(question(), None, [], POLICY, NOW)) == Forward(topic, envelope)
+    assert outcome_of(envelope, decided(question(), [])) == Forward(topic, envelope)
 
 
 def test_a_miss_that_only_the_cache_may_answer_fails() -> None:
     only = asked(cache=request_pb2.CacheOptions(mode=request_pb2.CACHE_MODE_ONLY))
-    for candidates in ([], None):
-        verdict = decide(question(), None, candidates, POLICY, NOW)
+    for away in (False, True):
+        verdict = decide(question(), Known(), POLICY, THRESHOLD, NOW) if away else decided(question(), [])
         outcome = outcome_of(routed(only, request_pb2.TIER_STANDARD, result_pb2.ROUTE_SMALL), verdict)
         assert isinstance(outcome, Failure)
         assert outcome.error.code == Code.CACHE_MISS
         # Asking again helps where the store was away.
-        assert outcome.error.retryable == (candidates is None)
+        assert outcome.error.retryable == away

@@ -23,12 +23,6 @@ def test_it_does_not_matter_which_came_first(one: str, other: str) -> None:
     assert disagreement(one, other) == disagreement(other, one)
 
 
-@given(TEXTS, TEXTS, TEXTS)
-def test_agreement_carries_over(one: str, between: str, other: str) -> None:
-    if disagreement(one, between) is None and disagreement(between, other) is None:
-        assert disagreement(one, other) is None
-
-
 @given(TEXTS, st.integers(), st.integers())
 def test_another_number_is_another_question(text: str, number: int, other: int) -> None:
     agree = disagreement(f"{text} {number}", f"{text} {other}") is None
@@ -55,6 +49,12 @@ def test_what_the_embedder_cannot_tell_apart_is_compared_as_written(text: str) -
         ("We cannot go", "we can't go"),
         ("two apples", "2 apples"),
         ("It’s not here", "it's not here"),
+        ("a loan of $1,000", "a loan of 1000 dollars"),
+        ("what is 5k plus 3 percent", "what is 5000 plus 3%"),
+        ("weather in Paris", "the weather in paris"),
+        ("What is ASAP", "what does asap mean"),
+        ("the Indian economy", "the economy of India"),
+        ("tea/coffee", "tea or coffee"),
     ],
 )
 def test_other_words_for_the_same_agree(one: str, other: str) -> None:
@@ -69,14 +69,13 @@ def test_other_words_for_the_same_agree(one: str, other: str) -> None:
         ("add -5", "add 5", Kind.NUMBERS),
         ("a 10% rise", "a 10 rise", Kind.NUMBERS),
         ("three rules", "four rules", Kind.NUMBERS),
-        ("weather in Paris", "weather in London", Kind.IDENTIFIERS),
-        ("from English to French", "from French to English", Kind.IDENTIFIERS),
+        ("weather in Paris", "weather in London", Kind.NAMES),
+        ("from English to French", "from French to English", Kind.ROLES),
         ("what is C", "what is C#", Kind.IDENTIFIERS),
         ("learn C++ now", "learn C# now", Kind.IDENTIFIERS),
         ("what does os.path.join do", "what does os.path.split do", Kind.IDENTIFIERS),
         ("what is max_tokens", "what is min_tokens", Kind.IDENTIFIERS),
         ("is a < b", "is a > b", Kind.IDENTIFIERS),
-        ("the WHO says", "the who says", Kind.IDENTIFIERS),
         ("what means 😀", "what means 😡", Kind.IDENTIFIERS),
         ("translate 水", "translate 火", Kind.IDENTIFIERS),
         ("what is a résumé", "what is a resume", Kind.IDENTIFIERS),
@@ -87,6 +86,16 @@ def test_other_words_for_the_same_agree(one: str, other: str) -> None:
         ("with sugar", "without sugar", Kind.NEGATIONS),
         ("a non-empty list", "a list", Kind.NEGATIONS),
         ("do it", "don't do it", Kind.NEGATIONS),
+        ("a loan of $500", "a loan of €500", Kind.NUMBERS),
+        ("wait 30 days", "wait 30 weeks", Kind.NUMBERS),
+        ("5k a month", "50k a month", Kind.NUMBERS),
+        ("open on Monday", "open on Tuesday", Kind.DATES),
+        ("my bill this month", "my bill last month", Kind.DATES),
+        ("results of Q2", "results of Q3", Kind.DATES),
+        ("open an account", "close an account", Kind.OPPOSITES),
+        ("with a PIN", "with a password", Kind.OPPOSITES),
+        ("convert 5 miles to km", "convert 5 km to miles", Kind.NUMBERS),
+        ("move it from savings to checking", "move it from checking to savings", Kind.ROLES),
     ],
 )
 def test_what_an_embedder_takes_for_the_same_is_told_apart(one: str, other: str, kind: Kind) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cache_heads import PERSONAL, heads
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cache.lesson import Keeping, lesson_of
 from millpond_cache.partition import question_of
 from millpond_cache.store import MAX_OUTPUT_BYTES
 from millpond_core.embedding import pack
 
-KEEPING = Keeping(ttl_s=3600, max_temperature=0.7, dimension=384)
+KEEPING = Keeping(ttl_s=3600, max_temperature=0.7, dimension=384, head=heads().cacheability)
 ANSWERED_AT = 1_000_000.25
 VECTOR = np.eye(1, 384, dtype=np.float32)[0]
 
@@ -90,3 +91,10 @@ def test_what_is_not_to_be_given_again_is_not_kept(answer: envelope_pb2.Learned)
 @pytest.mark.parametrize("mode", [request_pb2.CACHE_MODE_REFRESH, request_pb2.CACHE_MODE_USE])
 def test_the_other_modes_are_learned(mode: request_pb2.CacheMode) -> None:
     assert lesson_of(learned(cache=request_pb2.CacheOptions(mode=mode)), KEEPING, ANSWERED_AT) is not None
+
+
+def test_an_answer_that_is_the_askers_own_is_not_kept() -> None:
+    own = np.eye(PERSONAL + 1, 384, dtype=np.float32)[PERSONAL]
+    assert lesson_of(learned(embedding=pack(own, "embedder-1", 5)), KEEPING, ANSWERED_AT) is None
+    # By another embedder the head cannot say.
+    assert lesson_of(learned(embedding=pack(own, "embedder-2", 5)), KEEPING, ANSWERED_AT) is not None

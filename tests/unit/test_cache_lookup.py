@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cache_heads import CALIBRATION, KnowingVerifier, heads
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cache.breaker import FAILURES, Breaker
 from millpond_cache.decide import Verdict
@@ -21,12 +22,13 @@ from millpond_cache.partition import Space
 from millpond_cache.recent import SEEN_S, Recent
 from millpond_cache.settings import CacheSettings
 from millpond_cache.store import Candidate, Entry, Lesson, StoreUnavailable
+from millpond_cache.thresholds import Judged, Thresholds
 from millpond_core.clock import ManualClock
 from millpond_core.embedding import pack
 
 NOW = 1_000_000.0
 SETTINGS = CacheSettings(lookup_timeout_s=0.05, patient_timeout_s=60)
-KEEPING = Keeping(SETTINGS.ttl_s, SETTINGS.max_temperature, SETTINGS.dimension)
+KEEPING = Keeping(SETTINGS.ttl_s, SETTINGS.max_temperature, SETTINGS.dimension, heads().cacheability)
 VECTOR = np.eye(1, 384, dtype=np.float32)[0]
 
 
@@ -74,7 +76,11 @@ class Setting:
     def __post_init__(self) -> None:
         self.recent = Recent(1e6)
         self.breaker = Breaker(self.store, SETTINGS.lookup_timeout_s, pause_s=0.001)
-        self.lookup = Lookup(self.store, self.recent, self.breaker, SETTINGS, self.clock)
+        self.verifier = KnowingVerifier()
+        thresholds = Thresholds(SETTINGS, Judged(), CALIBRATION)
+        self.lookup = Lookup(
+            self.store, self.recent, self.breaker, self.verifier, thresholds, SETTINGS, self.clock, heads()
+        )
 
     async def codes(self, *asked: Asked) -> list[str]:
         return [verdict.reason.code for verdict in await self.lookup.look_up(asked)]
@@ -147,6 +153,35 @@ async def test_many_are_looked_up_in_few_calls() -> None:
     (keys,) = setting.store.gets
     assert len(keys) == len(set(keys)) == 20
     assert sorted(space.tenant for space in setting.store.searches) == ["a", "b"]
+
+
+async def test_all_that_is_to_be_verified_is_asked_in_one_call() -> None:
+    setting = Setting()
+    for tenant in ("a", "b"):
+        await setting.store.learn([lesson(asked(tenant=tenant))])
+    async with setting.watched():
+        many = [asked(f"how deep is {the} sea", tenant) for the in ("a", "that", "this") for tenant in ("a", "b")]
+        assert await setting.codes(*many) == ["cache.semantic"] * 6
+    (pairs,) = setting.verifier.calls
+    assert len(pairs) == 6
+
+
+async def test_a_verifier_that_is_away_or_slow_is_a_miss_by_meaning_and_no_more() -> None:
+    setting = Setting()
+    await setting.store.learn([lesson(asked())])
+    async with setting.watched():
+        setting.verifier.away = True
+        for _ in range(2 * FAILURES):
+            assert await setting.codes(asked(), asked("how deep is a sea")) == ["cache.exact", "cache.miss.unverified"]
+        assert setting.breaker.closed
+
+
+async def test_what_the_verifier_doubts_is_a_miss() -> None:
+    setting = Setting()
+    await setting.store.learn([lesson(asked())])
+    setting.verifier.doubted = ["ocean"]
+    async with setting.watched():
+        assert await setting.codes(asked("how deep is an ocean")) == ["cache.miss.verifier"]
 
 
 async def test_what_is_not_looked_up_costs_no_call() -> None:

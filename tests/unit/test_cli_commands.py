@@ -22,7 +22,7 @@ from millpond_cli.errors import CommandError
 from millpond_cli.setup.home import REPOSITORY
 from millpond_cli.stack import ComponentState
 
-FOLDERS = ("core", "proto/python", "cli", "services/router")
+FOLDERS = ("core", "proto/python", "cli", "services/cache", "services/router")
 
 
 def millpond(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -56,6 +56,12 @@ def millpond(home: Path, *arguments: str, **environment: str) -> subprocess.Comp
         (["deadletter", "list", "--reason", "none"], "--reason none: must be one of malformed"),
         (["deadletter", "replay"], "name dead letters as PARTITION-OFFSET"),
         (["demo", "--input", "none.jsonl"], "No such file"),
+        (["cache", "stats"], "no stack is up"),
+        (["cache", "invalidate", "--tag", "a", "--dry-run"], "no stack is up"),
+        (["cache", "feedback", "r-1", "--wrong"], "no stack is up"),
+        (["cache", "warm", "none.jsonl"], "No such file"),
+        (["eval", "cache", "none.jsonl"], "no such file"),
+        (["eval", "cache", "none.jsonl", "--json", "none/out.json"], "no such folder"),
         (["demo", "--json", "none/out.json"], "no such folder"),
         (["bench", "pipeline", "--json", "none/out.json"], "no such folder"),
         (

@@ -29,6 +29,7 @@ from manifests import (
     compose,
     is_setting,
     listens_for_others,
+    loads,
     of_profile,
 )
 from millpond_cli.stack import kafka_server
@@ -275,7 +276,7 @@ def test_the_two_profiles_differ_in_the_models_engines_alone() -> None:
     assert set(cpu) ^ set(gpu) == {"embedder", "generator", "embedder-gpu", "generator-gpu"}
     for name in ("embedder", "generator"):
         assert names_of(f"{name}-gpu", gpu[f"{name}-gpu"]) == {name, f"{name}-gpu"}
-        assert cpu[name]["command"] == gpu[f"{name}-gpu"]["command"] == [f"--load-model={name}"]
+        assert cpu[name]["command"] == gpu[f"{name}-gpu"]["command"] == loads(name)
         (device,) = gpu[f"{name}-gpu"]["deploy"]["resources"]["reservations"]["devices"]
         assert device["capabilities"] == ["gpu"]
     assert gpu["generator-gpu"]["image"].startswith("millpond-vllm:")

@@ -29,6 +29,7 @@ from manifests import (
     is_setting,
     kubernetes_files,
     listens_for_others,
+    loads,
 )
 from millpond_cli.stack.components import TRITON
 from millpond_core.service import GRACE_S
@@ -222,7 +223,7 @@ def test_tritons_probes_wait_as_long_as_the_local_stack(rendered: Rendered, over
         assert startup["periodSeconds"] * startup["failureThreshold"] >= TRITON.ready_s
         for kind in ("startup", "liveness", "readiness"):
             assert container[f"{kind}Probe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
-        assert container["args"] == [f"--load-model={name}"]
+        assert container["args"] == loads(name)
         assert pods(rendered(overlay))[name]["spec"]["terminationGracePeriodSeconds"] >= TRITON.stop_s
 
 

@@ -9,7 +9,7 @@ from millpond_cli.setup.home import REPOSITORY, Home
 from millpond_cli.setup.stamp import digest, is_current, write
 
 PREPARE = REPOSITORY / "models" / "prepare.py"
-RECIPES = (PREPARE, PREPARE.with_name("minilm_graph.py"))
+RECIPES = (PREPARE, PREPARE.with_name("minilm_graph.py"), PREPARE.parent / "verifier" / "1" / "changes.npz")
 
 STAMP = "millpond.stamp"
 

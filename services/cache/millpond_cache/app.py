@@ -6,14 +6,18 @@ import asyncio
 import logging
 
 from millpond_cache.breaker import Breaker
+from millpond_cache.cacheable import shipped_head
 from millpond_cache.learner import Learner, learning_consumer
+from millpond_cache.ledger import Ledger
 from millpond_cache.lesson import Keeping
 from millpond_cache.lookup import Lookup
-from millpond_cache.lookup_server import LookupServer, serving_lookups
 from millpond_cache.milvus_store import MilvusStore
-from millpond_cache.recent import Recent
+from millpond_cache.recent import Forgotten, Recent
+from millpond_cache.server import CacheServer, serving
 from millpond_cache.settings import CacheServiceSettings
 from millpond_cache.store import Store, StoreRefused, StoreUnavailable
+from millpond_cache.thresholds import Judged, Thresholds
+from millpond_cache.verifier import TritonVerifier
 from millpond_cache.worker import CacheWorker
 from millpond_core.clock import Clock
 from millpond_core.embedder import Embedder
@@ -38,8 +42,13 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
     store = MilvusStore(settings.milvus, cache.dimension, token)
     recent = Recent(cache.recent_mb * 1e6)
     breaker = Breaker(store, cache.lookup_timeout_s)
-    lookup = Lookup(store, recent, breaker, cache, runtime.clock)
-    keeping = Keeping(cache.ttl_s, cache.max_temperature, cache.dimension)
+    verifier = TritonVerifier(settings.triton)
+    judged, ledger, forgotten = Judged(), Ledger(), Forgotten()
+    thresholds = Thresholds(cache, judged)
+    lookup = Lookup(
+        store, recent, breaker, verifier, thresholds, cache, runtime.clock, ledger=ledger, forgotten=forgotten
+    )
+    keeping = Keeping(cache.ttl_s, cache.max_temperature, cache.dimension, shipped_head())
     learner = Learner(learning_consumer(settings), store, recent, keeping, runtime.clock)
     embedder = Embedder(settings.triton)
 
@@ -47,9 +56,21 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
         return CacheWorker(settle, lookup, runtime.crashed)
 
     processor = ProcessorSettings(max_poll_records=IN_FLIGHT, max_in_flight=IN_FLIGHT, drain_s=settings.drain_s)
-    server = LookupServer(lookup, embedder, runtime.tracing)
-    async with serving_lookups(server, settings.grpc_host, settings.grpc_port) as port:
-        logger.info("look-ups are served", extra={"grpc_port": port})
+    server = CacheServer(
+        lookup,
+        store,
+        recent,
+        forgotten,
+        keeping,
+        thresholds,
+        judged,
+        ledger,
+        embedder,
+        runtime.tracing,
+        runtime.clock,
+    )
+    async with serving(server, settings.grpc_host, settings.grpc_port) as port:
+        logger.info("look-ups and orders are served", extra={"grpc_port": port})
         stage = asyncio.create_task(
             serve_stage("cache", settings, runtime, make_worker, processor=processor, claims=True)
         )
@@ -64,6 +85,7 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
             for each in (stage, *background):
                 each.cancel()
             await asyncio.gather(stage, *background, return_exceptions=True)
+            await verifier.close()
             await embedder.close()
             await store.close()
 

@@ -1,16 +1,19 @@
 """Whether a request is answered from the cache, and why. Pure.
 
-the exact entry ──▶ hit
-candidates ─▶ ours? ─▶ near enough? ─▶ verify ─▶ hit, else a miss that says how near it was
+the question ─▶ may its answer be given again? ─▶ the exact entry ─▶ hit
+candidates ─▶ ours? ─▶ near enough? ─▶ guards ─▶ the verifier ─▶ one probability ─▶ over the budget's threshold? ─▶ hit
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from millpond.v1 import request_pb2, result_pb2
+from millpond_cache.agreement import AgreementHead
+from millpond_cache.budget import NEVER
+from millpond_cache.cacheable import CacheabilityHead
 from millpond_cache.guard import disagreement
 from millpond_cache.lesson import is_varied
 from millpond_cache.partition import Question, Space
@@ -27,26 +30,39 @@ class Outcome(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
+LEAST_SIMILARITY = 0.55
+"""The cosine under which no candidate is verified: in calibration hardly a pair under it was the same question."""
+
+MOST_VERIFIED = 3
+"""Candidates of one question that the verifier reads: the nearest are the right ones, and each costs milliseconds."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What was trained: see training/cache."""
+
+    cacheability: CacheabilityHead
+    agreement: AgreementHead
+
+    def fit(self, embedder: str) -> bool:
+        """Whether vectors of this embedder are those that the heads were trained on."""
+        return embedder in self.agreement.embedders
+
+
 @dataclass(frozen=True)
 class Policy:
-    """threshold: the least cosine of a semantic hit."""
-
-    threshold: float
+    heads: Heads
     max_temperature: float
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """reason: for the decision; its value is the similarity. entry: of a hit."""
+    """reason: for the decision. entry: of a hit. similarity: the cosine to the hit, or to the nearest that was none."""
 
     outcome: Outcome
     reason: result_pb2.Reason
     entry: Entry | None = None
-
-    @property
-    def similarity(self) -> float:
-        """Of the hit, or of the nearest that was none; 0 where there was nothing."""
-        return self.reason.value
+    similarity: float = 0.0
 
 
 def spared(request: request_pb2.Request, policy: Policy) -> Verdict | None:
@@ -60,23 +76,26 @@ def spared(request: request_pb2.Request, policy: Policy) -> Verdict | None:
     return None
 
 
-def decide(
-    question: Question, exact: Entry | None, candidates: Sequence[Candidate] | None, policy: Policy, now: float
-) -> Verdict:
-    """exact: the entry under the question's key. candidates: the nearest first; None where the store did not answer.
+def uncacheable(question: Question, policy: Policy) -> Verdict | None:
+    """The verdict where an answer to this question is nobody else's, nor the asker's own at another time."""
+    head = policy.heads.cacheability
+    if question.vector is None or head.allows(question.text, question.vector, question.embedder):
+        return None
+    return _verdict(Outcome.BYPASS, "cache.bypass.personal", head.probability(question.text, question.vector))
 
-    What expired, or belongs to another space than the question, is as not given, whatever the store says.
+
+@dataclass(frozen=True)
+class Shortlist:
+    """The candidates that the verifier is to read, the nearest first; where there are none, `miss` says why."""
+
+    candidates: Sequence[Candidate] = ()
+    miss: Verdict | None = None
+
+
+def shortlist(question: Question, candidates: Sequence[Candidate], policy: Policy, now: float) -> Shortlist:
+    """candidates: what the store found, the nearest first. What expired, or belongs to another space than the question,
+    is as not found, whatever the store says.
     """
-    if exact is not None and exact.expires_at > now and _is_ours(exact, question):
-        return _verdict(Outcome.EXACT, "cache.exact", 1.0, entry=exact)
-    if candidates is None:
-        return _verdict(Outcome.UNAVAILABLE, "cache.unavailable")
-    if question.vector is None:
-        return _verdict(Outcome.MISS, f"cache.miss.{question.exact_only}")
-    return _nearest(question, candidates, policy, now)
-
-
-def _nearest(question: Question, candidates: Sequence[Candidate], policy: Policy, now: float) -> Verdict:
     usable = [
         each
         for each in candidates
@@ -84,29 +103,76 @@ def _nearest(question: Question, candidates: Sequence[Candidate], policy: Policy
         and Space(each.entry.tenant, each.entry.partition, each.entry.embedder) == question.space
         and _is_ours(each.entry, question)
     ]
-    near = [each for each in usable if each.similarity >= policy.threshold]
-    faults = [verify(question, each) for each in near]
-    for each, fault in zip(near, faults, strict=True):
-        if not fault:
-            # float32 rounds the cosine of a vector and itself to a little over 1.
-            return _verdict(Outcome.SEMANTIC, "cache.semantic", min(each.similarity, 1.0), entry=each.entry)
-    if near:
-        return _verdict(Outcome.MISS, "cache.miss.guard", near[0].similarity, faults[0])
-    if usable:
-        return _verdict(Outcome.MISS, "cache.miss.below_threshold", usable[0].similarity)
-    return _verdict(Outcome.MISS, "cache.miss.empty")
+    if not usable:
+        return Shortlist(miss=_verdict(Outcome.MISS, "cache.miss.empty"))
+    nearest = _cosine(usable[0])
+    if not policy.heads.fit(question.embedder):
+        return Shortlist(miss=_verdict(Outcome.MISS, "cache.miss.uncalibrated", similarity=nearest))
+    near = [each for each in usable if each.similarity >= LEAST_SIMILARITY]
+    if not near:
+        return Shortlist(miss=_verdict(Outcome.MISS, "cache.miss.below_threshold", nearest, similarity=nearest))
+    faults = [disagreement(question.text, each.entry.text) for each in near]
+    agreed = [each for each, fault in zip(near, faults, strict=True) if fault is None]
+    if not agreed:
+        return Shortlist(miss=_verdict(Outcome.MISS, "cache.miss.guard", nearest, str(faults[0]), similarity=nearest))
+    return Shortlist(agreed[:MOST_VERIFIED])
 
 
-def verify(question: Question, candidate: Candidate) -> str:
-    """Why a near candidate must not answer the question after all; "" where it may."""
-    return disagreement(question.text, candidate.entry.text) or ""
+@dataclass(frozen=True)
+class Known:
+    """What was found out about one question.
+
+    exact: the entry under its key. shortlist: None where the store did not answer. logits: of the verifier, for each on
+    the shortlist; None where it did not answer.
+    """
+
+    exact: Entry | None = None
+    shortlist: Shortlist | None = None
+    logits: Sequence[float] | None = None
+
+
+def decide(  # noqa: PLR0911 - a reason each
+    question: Question, known: Known, policy: Policy, thresholds: Mapping[str, float] | float, now: float
+) -> Verdict:
+    """thresholds: the least probability of a hit, for each entry by its key, or one for all."""
+    if known.exact is not None and known.exact.expires_at > now and _is_ours(known.exact, question):
+        return _verdict(Outcome.EXACT, "cache.exact", 1.0, entry=known.exact, similarity=1.0)
+    if known.shortlist is None:
+        return _verdict(Outcome.UNAVAILABLE, "cache.unavailable")
+    if question.vector is None:
+        return _verdict(Outcome.MISS, f"cache.miss.{question.exact_only}")
+    if known.shortlist.miss is not None:
+        return known.shortlist.miss
+    nearest = _cosine(known.shortlist.candidates[0])
+    if known.logits is None:
+        return _verdict(Outcome.MISS, "cache.miss.unverified", similarity=nearest)
+    judged = [
+        (policy.heads.agreement.probability(each.entry.text, question.text, _cosine(each), logit), each)
+        for each, logit in zip(known.shortlist.candidates, known.logits, strict=True)
+    ]
+    probability, best = max(judged, key=lambda pair: pair[0])
+    threshold = thresholds.get(best.entry.key, NEVER) if isinstance(thresholds, Mapping) else thresholds
+    if probability >= threshold:
+        return _verdict(Outcome.SEMANTIC, "cache.semantic", probability, entry=best.entry, similarity=_cosine(best))
+    detail = "over every error budget that was calibrated" if threshold >= NEVER else f"under {threshold:.4f}"
+    return _verdict(Outcome.MISS, "cache.miss.verifier", probability, detail, similarity=_cosine(best))
+
+
+def _cosine(candidate: Candidate) -> float:
+    # float32 rounds the cosine of a vector and itself to a little over 1.
+    return min(candidate.similarity, 1.0)
 
 
 def _is_ours(entry: Entry, question: Question) -> bool:
     return (entry.tenant, entry.partition, entry.model) == (question.tenant, question.partition, question.model)
 
 
-def _verdict(
-    outcome: Outcome, code: str, value: float | None = None, detail: str = "", entry: Entry | None = None
+def _verdict(  # noqa: PLR0917
+    outcome: Outcome,
+    code: str,
+    value: float | None = None,
+    detail: str = "",
+    entry: Entry | None = None,
+    similarity: float = 0.0,
 ) -> Verdict:
-    return Verdict(outcome, result_pb2.Reason(code=code, value=value, detail=detail), entry)
+    return Verdict(outcome, result_pb2.Reason(code=code, value=value, detail=detail), entry, similarity)

@@ -6,24 +6,27 @@ from dataclasses import dataclass
 from math import ceil
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond_cache.cacheable import CacheabilityHead
 from millpond_cache.partition import question_of
-from millpond_cache.store import MAX_OUTPUT_BYTES, Entry, Lesson
+from millpond_cache.store import MAX_OUTPUT_BYTES, MAX_TAG_BYTES, Entry, Lesson
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """ttl_s: where a request says none. dimension: of vectors in the store."""
+    """ttl_s: where a request says none. dimension: of vectors in the store. head: says what may be given again."""
 
     ttl_s: int
     max_temperature: float
     dimension: int
+    head: CacheabilityHead
 
 
 def lesson_of(learned: envelope_pb2.Learned, keeping: Keeping, now: float) -> Lesson | None:
     """What is to be kept; None where the answer is not to be given again. now: seconds since 1970.
 
-    An empty answer is not kept, nor one longer than a store can hold, nor one whose time has passed already.
-    The answer belongs to the model that gave it, which is not the one first asked where a better one had to help.
+    Not kept: an answer that depends on the asker or the moment, an empty one, one longer than a store can hold, and one
+    whose time has passed already. The answer belongs to the model that gave it, which is not the one first asked where
+    a better one had to help.
     """
     request, output = learned.request, learned.output
     answered_at = learned.answered_at.ToNanoseconds() / 1e9
@@ -36,6 +39,8 @@ def lesson_of(learned: envelope_pb2.Learned, keeping: Keeping, now: float) -> Le
         return None
     embedding = learned.embedding if learned.HasField("embedding") else None
     question = question_of(request, learned.served_by.model, embedding, keeping.dimension)
+    if not keeping.head.allows(question.text, question.vector, question.embedder):
+        return None
     entry = Entry(
         key=question.key,
         tenant=question.tenant,
@@ -50,8 +55,15 @@ def lesson_of(learned: envelope_pb2.Learned, keeping: Keeping, now: float) -> Le
         source_id=request.id,
         answered_at=answered_at,
         expires_at=expires_at,
+        tag=tag_of(request),
     )
     return Lesson(entry, question.vector)
+
+
+def tag_of(request: request_pb2.Request) -> str:
+    """By which the answer may be forgotten together with others: what its metadata calls "cache_tag"."""
+    tag = request.metadata.get("cache_tag", "")
+    return tag.encode()[:MAX_TAG_BYTES].decode(errors="ignore")
 
 
 def is_varied(request: request_pb2.Request, max_temperature: float) -> bool:

@@ -10,12 +10,27 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond_cache.agreement import shipped_agreement
 from millpond_cache.breaker import Breaker
-from millpond_cache.decide import Policy, Verdict, decide, spared
+from millpond_cache.cacheable import shipped_head
+from millpond_cache.decide import (
+    Heads,
+    Known,
+    Policy,
+    Shortlist,
+    Verdict,
+    decide,
+    shortlist,
+    spared,
+    uncacheable,
+)
+from millpond_cache.ledger import Ledger
 from millpond_cache.partition import Question, Space, question_of
-from millpond_cache.recent import Recent
+from millpond_cache.recent import Forgotten, Recent
 from millpond_cache.settings import CacheSettings
-from millpond_cache.store import Candidate, Entry, Store, StoreRefused, StoreUnavailable
+from millpond_cache.store import Entry, Store, StoreRefused, StoreUnavailable
+from millpond_cache.thresholds import Thresholds
+from millpond_cache.verifier import Verifier, VerifierUnavailable
 from millpond_core import metrics
 from millpond_core.clock import Clock
 from millpond_core.result import Answer
@@ -31,50 +46,83 @@ class Asked:
 
 
 @dataclass(slots=True)
-class _Known:
-    """What the store said in time. A question that is not in `near` was not answered."""
+class _Found:
+    """What the store and the verifier said in time. A question that is not in a table was not answered."""
 
     exact: dict[str, Entry] = field(default_factory=dict[str, Entry])
-    near: dict[Question, Sequence[Candidate]] = field(default_factory=dict[Question, Sequence[Candidate]])
+    short: dict[Question, Shortlist] = field(default_factory=dict[Question, Shortlist])
+    logits: dict[Question, Sequence[float]] = field(default_factory=dict[Question, Sequence[float]])
+
+    def of(self, question: Question) -> Known:
+        return Known(self.exact.get(question.key), self.short.get(question), self.logits.get(question))
 
 
 class Lookup:
-    def __init__(self, store: Store, recent: Recent, breaker: Breaker, settings: CacheSettings, clock: Clock) -> None:
+    def __init__(  # noqa: PLR0917
+        self,
+        store: Store,
+        recent: Recent,
+        breaker: Breaker,
+        verifier: Verifier,
+        thresholds: Thresholds,
+        settings: CacheSettings,
+        clock: Clock,
+        heads: Heads | None = None,
+        ledger: Ledger | None = None,
+        forgotten: Forgotten | None = None,
+    ) -> None:
+        """heads: those that were shipped, unless others are given."""
+        self._ledger = ledger or Ledger()
+        self._forgotten = forgotten or Forgotten()
         self._store = store
         self._recent = recent
         self._breaker = breaker
+        self._verifier = verifier
+        self._thresholds = thresholds
         self._settings = settings
-        self._policy = Policy(settings.semantic_threshold, settings.max_temperature)
+        heads = heads or Heads(shipped_head(), shipped_agreement())
+        self._policy = Policy(heads, settings.max_temperature)
         self._clock = clock
 
     async def look_up(self, asked: Sequence[Asked], *, patient: bool = False) -> list[Verdict]:
-        """One verdict for each, in their order. Exact entries come in one call, and the nearest in one for each space.
+        """One verdict for each, in their order. Exact entries come in one call, the nearest in one for each space, and
+        all that is to be verified in one.
 
         patient: whether nobody waits for the answer just now.
         """
         began = time.monotonic()
         now = self._clock.now()
-        verdicts = [spared(each.request, self._policy) for each in asked]
-        questions = [
-            question_of(each.request, each.model, each.embedding, self._settings.dimension)
-            for each, verdict in zip(asked, verdicts, strict=True)
-            if verdict is None
-        ]
+        verdicts: list[Verdict | None] = [spared(each.request, self._policy) for each in asked]
+        questions: dict[int, Question] = {}
+        for place, each in enumerate(asked):
+            if verdicts[place] is None:
+                question = question_of(each.request, each.model, each.embedding, self._settings.dimension)
+                verdicts[place] = uncacheable(question, self._policy)
+                questions[place] = question
+        looked = [questions[place] for place, verdict in enumerate(verdicts) if verdict is None]
         bound_s = self._settings.patient_timeout_s if patient else self._settings.lookup_timeout_s
-        known = await self._ask(questions, bound_s, now)
-        decided = iter(
-            decide(question, known.exact.get(question.key), known.near.get(question), self._policy, now)
-            for question in questions
-        )
-        answered = [verdict or next(decided) for verdict in verdicts]
+        found = await self._ask(looked, bound_s, now)
+        answered = [
+            verdict or self._decided(questions[place], found.of(questions[place]), now)
+            for place, verdict in enumerate(verdicts)
+        ]
         spent = time.monotonic() - began
-        for verdict in answered:
+        for each, verdict in zip(asked, answered, strict=True):
+            self._ledger.looked_up(each.request.tenant, verdict)
             metrics.series(metrics.CACHE_LOOKUPS, verdict.outcome).inc()
             metrics.series(metrics.CACHE_SECONDS, verdict.outcome).observe(spent)
         return answered
 
-    async def _ask(self, questions: Sequence[Question], bound_s: float, now: float) -> _Known:
-        known = _Known()
+    def _decided(self, question: Question, known: Known, now: float) -> Verdict:
+        candidates = known.shortlist.candidates if known.shortlist else ()
+        thresholds = {
+            each.entry.key: self._thresholds.of(question.tenant, question.model, each.entry.source_id)
+            for each in candidates
+        }
+        return decide(question, known, self._policy, thresholds, now)
+
+    async def _ask(self, questions: Sequence[Question], bound_s: float, now: float) -> _Found:
+        known = _Found()
         known.exact.update(
             {each.key: entry for each in questions if (entry := self._recent.get(each.key, now)) is not None}
         )
@@ -86,29 +134,44 @@ class Lookup:
             self._judge(missing, known)
         return known
 
-    async def _ask_store(self, questions: Sequence[Question], known: _Known, now: float) -> None:
+    async def _ask_store(self, questions: Sequence[Question], known: _Found, now: float) -> None:
         """Fills in what is known as it comes, so that what came in time is used. Raises StoreUnavailable."""
-        known.exact.update(await self._store.get(list({each.key for each in questions})))
+        exact = await self._store.get(list({each.key for each in questions}))
+        known.exact.update({key: entry for key, entry in exact.items() if not self._forgotten.hides(entry, now)})
         spaces: dict[Space, list[Question]] = defaultdict(list)
         for each in questions:
             if each.vector is None:
-                known.near[each] = ()
+                known.short[each] = Shortlist()
             elif each.key not in known.exact:
                 spaces[each.space].append(each)
         await asyncio.gather(*(self._search(space, members, known, now) for space, members in spaces.items()))
+        with suppress(VerifierUnavailable):
+            await self._verify(known)
 
-    async def _search(self, space: Space, questions: Sequence[Question], known: _Known, now: float) -> None:
+    async def _search(self, space: Space, questions: Sequence[Question], known: _Found, now: float) -> None:
         vectors = [each.vector for each in questions if each.vector is not None]
         # What is wrong with one space does not take the others along.
         with suppress(StoreUnavailable, StoreRefused):
             found = await self._store.nearest(space, vectors, self._settings.candidates, now)
-            known.near.update(zip(questions, found, strict=True))
+            for question, candidates in zip(questions, found, strict=True):
+                still = [each for each in candidates if not self._forgotten.hides(each.entry, now)]
+                known.short[question] = shortlist(question, still, self._policy, now)
 
-    def _judge(self, questions: Sequence[Question], known: _Known) -> None:
+    async def _verify(self, known: _Found) -> None:
+        """Raises VerifierUnavailable; what was not verified by then is a miss."""
+        waiting = [(question, short.candidates) for question, short in known.short.items() if short.candidates]
+        pairs = [(each.entry.text, question.text) for question, candidates in waiting for each in candidates]
+        if not pairs:
+            return
+        logits = iter(await self._verifier.score(pairs))
+        for question, candidates in waiting:
+            known.logits[question] = [next(logits) for _ in candidates]
+
+    def _judge(self, questions: Sequence[Question], known: _Found) -> None:
         """The store failed where it answered nothing of what it was asked last."""
         left = [each for each in questions if each.key not in known.exact]
         searched = [each for each in left if each.vector is not None] or left
-        if searched and not any(each in known.near for each in searched):
+        if searched and not any(each in known.short for each in searched):
             self._breaker.failed()
         else:
             self._breaker.answered()

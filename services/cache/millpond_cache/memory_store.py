@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millpond_cache.partition import Space
-from millpond_cache.store import Candidate, Entry, Lesson
+from millpond_cache.store import Candidate, Entry, Lesson, Which
 
 
 class MemoryStore:
@@ -42,6 +42,14 @@ class MemoryStore:
 
     async def learn(self, lessons: Sequence[Lesson]) -> None:
         self._lessons.update({lesson.entry.key: lesson for lesson in lessons})
+
+    async def count(self, which: Which) -> int:
+        return sum(which.fits(lesson.entry) for lesson in self._lessons.values())
+
+    async def forget(self, which: Which) -> int:
+        before = len(self._lessons)
+        self._lessons = {key: each for key, each in self._lessons.items() if not which.fits(each.entry)}
+        return before - len(self._lessons)
 
     async def forget_expired(self, now: float) -> None:
         self._lessons = {key: each for key, each in self._lessons.items() if each.entry.expires_at > now}

@@ -16,13 +16,22 @@ from pymilvus import AsyncMilvusClient, DataType, MilvusException
 from pymilvus.exceptions import DataNotMatchException, ParamError
 
 from millpond_cache.partition import MAX_EMBEDDER_BYTES, MAX_TEXT_BYTES, Space
-from millpond_cache.store import MAX_OUTPUT_BYTES, Candidate, Entry, Lesson, StoreRefused, StoreUnavailable
+from millpond_cache.store import (
+    MAX_OUTPUT_BYTES,
+    MAX_TAG_BYTES,
+    Candidate,
+    Entry,
+    Lesson,
+    StoreRefused,
+    StoreUnavailable,
+    Which,
+)
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-COLLECTION = "millpond_cache_v1"
+COLLECTION = "millpond_cache_v2"
 """One for all tenants, which are its partition key. Another schema gets another number, and begins empty."""
 
 CALL_S = 10.0
@@ -115,6 +124,17 @@ class MilvusStore:
             await self._ask(self._client.delete(self._collection, ids=[row["key"] for row in batch]))
             await self._ask(self._client.insert(self._collection, batch))
 
+    async def count(self, which: Which) -> int:
+        rows = await self._ask(
+            self._client.query(self._collection, filter=_condition(which), output_fields=["count(*)"])
+        )
+        return int(rows[0]["count(*)"])
+
+    async def forget(self, which: Which) -> int:
+        found = await self.count(which)
+        await self._ask(self._client.delete(self._collection, filter=_condition(which)))
+        return found
+
     async def forget_expired(self, now: float) -> None:
         await self._ask(self._client.delete(self._collection, filter=f"expires_at <= {floor(now)}"))
 
@@ -138,6 +158,7 @@ class MilvusStore:
         schema.add_field("source_id", text, max_length=1024)
         schema.add_field("answered_at", DataType.DOUBLE)
         schema.add_field("expires_at", DataType.INT64)
+        schema.add_field("tag", text, max_length=MAX_TAG_BYTES)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self._dimension)
         index = AsyncMilvusClient.prepare_index_params()
         index.add_index("vector", index_type="HNSW", metric_type="COSINE", params=HNSW)
@@ -165,6 +186,22 @@ class MilvusStore:
             raise StoreUnavailable(failure.message) from failure
         except grpc.RpcError as failure:
             raise StoreUnavailable(str(failure)) from failure
+
+
+def _condition(which: Which) -> str:
+    """Milvus's expression for it. Every row has a key, so an empty one is of all."""
+    conditions = [
+        f"{name} == {json.dumps(value, ensure_ascii=False)}"
+        for name in ("tenant", "source_id", "tag", "model")
+        if (value := getattr(which, name))
+    ]
+    if which.prefix:
+        # What stands for any text in a pattern stands for itself in a prefix.
+        escaped = which.prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        conditions.append(f"text like {json.dumps(escaped + '%', ensure_ascii=False)}")
+    if which.older_than is not None:
+        conditions.append(f"answered_at < {which.older_than!r}")
+    return " and ".join(conditions) or 'key != ""'
 
 
 def _entry(row: dict[str, Any]) -> Entry:

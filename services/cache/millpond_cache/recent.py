@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from millpond_cache.store import Entry
+from millpond_cache.store import Entry, Which
 
 SEEN_S = 60.0
 """Seconds after which Milvus shows an entry (5 by default), with room. Not longer: another replica may have learned a
@@ -36,12 +36,31 @@ class Recent:
         learned_at, entry = self._entries.get(key, (0.0, None))
         return entry if learned_at >= now - SEEN_S else None
 
+    def forget(self, which: Which) -> None:
+        for key in [key for key, (_, entry) in self._entries.items() if which.fits(entry)]:
+            self._forget(key)
+
     def _oldest(self) -> float:
         return next(iter(self._entries.values()))[0]
 
     def _forget(self, key: str) -> None:
         if found := self._entries.pop(key, None):
             self._bytes -= _size(found[1])
+
+
+class Forgotten:
+    """What was invalidated in the last minute, and is not to be given although Milvus may still show it."""
+
+    def __init__(self) -> None:
+        self._orders: list[tuple[float, Which]] = []
+
+    def forget(self, which: Which, now: float) -> None:
+        """Every entry that fits and was answered before now."""
+        self._orders = [(at, each) for at, each in self._orders if at >= now - SEEN_S]
+        self._orders.append((now, which))
+
+    def hides(self, entry: Entry, now: float) -> bool:
+        return any(at >= now - SEEN_S and entry.answered_at <= at and which.fits(entry) for at, which in self._orders)
 
 
 def _size(entry: Entry) -> int:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, SecretStr
 
 from millpond_core.settings import Port, Seconds, Section, Settings
 
+Budget = Annotated[float, Field(gt=0, lt=1)]
+
 
 class CacheSettings(Section):
-    semantic_threshold: float = Field(
-        default=0.95, gt=0, le=1, description="The least cosine at which another text's answer is given."
+    error_budget: Budget = Field(
+        default=0.01,
+        description="Share of the hits by meaning that may be wrong: the similarity that they need follows from it.",
+    )
+    error_budget_by_tenant: dict[str, Budget] = Field(
+        default={}, description="The same for single tenants; the smaller of what applies counts."
+    )
+    error_budget_by_model: dict[str, Budget] = Field(
+        default={}, description="The same for the models that would answer, and so for a route."
     )
     candidates: int = Field(default=4, gt=0, le=64, description="Nearest texts that are looked at for one request.")
     ttl_s: int = Field(

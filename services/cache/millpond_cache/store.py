@@ -15,6 +15,10 @@ MAX_OUTPUT_BYTES = 65_535
 """The longest answer that is kept: what Milvus holds in one field."""
 
 
+MAX_TAG_BYTES = 256
+"""Of a request's tag; a longer one is cut."""
+
+
 class StoreUnavailable(Exception):
     """The store did not answer. The same call may succeed later."""
 
@@ -28,7 +32,8 @@ class Entry:
     """One answer of a model. answered_at, expires_at: seconds since 1970, the second a whole number.
 
     key: of the exact request. text: what was asked; "" where only the exact request may have the answer, and then
-    embedder is "" too. model: the configured name of the one that answered. source_id: the request's.
+    embedder is "" too. model: the configured name of the one that answered. source_id: the request's. tag: of
+    its metadata.
     """
 
     key: str
@@ -44,6 +49,31 @@ class Entry:
     source_id: str
     answered_at: float
     expires_at: int
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Entries that fit in all that is set. prefix: what the question begins with; an entry that is matched exactly only
+    has no question to compare. older_than: seconds since 1970, of the answer.
+    """
+
+    tenant: str = ""
+    source_id: str = ""
+    tag: str = ""
+    prefix: str = ""
+    model: str = ""
+    older_than: float | None = None
+
+    def fits(self, entry: Entry) -> bool:
+        return (
+            self.tenant in ("", entry.tenant)
+            and self.source_id in ("", entry.source_id)
+            and self.tag in ("", entry.tag)
+            and self.model in ("", entry.model)
+            and entry.text.startswith(self.prefix)
+            and (self.older_than is None or entry.answered_at < self.older_than)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +114,14 @@ class Store(Protocol):
 
         It may take seconds until they are seen. Raises StoreRefused too, and then none may be kept.
         """
+        ...
+
+    async def count(self, which: Which) -> int:
+        """How many entries fit, as far as they are seen yet."""
+        ...
+
+    async def forget(self, which: Which) -> int:
+        """Free the entries that fit, and say how many there were. It may take seconds until they are seen no more."""
         ...
 
     async def forget_expired(self, now: float) -> None:

@@ -14,7 +14,7 @@ from millpond_core.telemetry import Tracing
 
 logger = logging.getLogger(__name__)
 
-LOOKUP = f"{services_pb2.DESCRIPTOR.services_by_name['Cache'].full_name}/Lookup"
+LOOKUP = f"{services_pb2.DESCRIPTOR.services_by_name['CacheService'].full_name}/Lookup"
 
 UNAVAILABLE = "cache.unavailable"
 """The reason in a decision which says that the cache did not answer."""
@@ -27,7 +27,7 @@ class Cache:
     def __init__(self, address: str, timeout_s: float, tracing: Tracing) -> None:
         options = [("grpc.max_reconnect_backoff_ms", RECONNECT_MS), ("grpc.max_receive_message_length", -1)]
         self._channel = grpc.aio.insecure_channel(address, options=options)
-        self._stub = services_pb2_grpc.CacheStub(self._channel)
+        self._stub = services_pb2_grpc.CacheServiceStub(self._channel)
         self._address = address
         self._timeout_s = timeout_s
         self._tracing = tracing

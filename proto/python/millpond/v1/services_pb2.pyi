@@ -17,6 +17,107 @@ class Chunk(_message.Message):
     result: _result_pb2.Result
     def __init__(self, text: _Optional[str] = ..., result: _Optional[_Union[_result_pb2.Result, _Mapping]] = ...) -> None: ...
 
+class PutRequest(_message.Message):
+    __slots__ = ("request", "model", "output", "usage")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    request: _request_pb2.Request
+    model: str
+    output: _result_pb2.Output
+    usage: _result_pb2.Usage
+    def __init__(self, request: _Optional[_Union[_request_pb2.Request, _Mapping]] = ..., model: _Optional[str] = ..., output: _Optional[_Union[_result_pb2.Output, _Mapping]] = ..., usage: _Optional[_Union[_result_pb2.Usage, _Mapping]] = ...) -> None: ...
+
+class PutResponse(_message.Message):
+    __slots__ = ("kept", "key")
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    kept: bool
+    key: str
+    def __init__(self, kept: _Optional[bool] = ..., key: _Optional[str] = ...) -> None: ...
+
+class InvalidateRequest(_message.Message):
+    __slots__ = ("tenant", "source_id", "tag", "prefix", "model", "older_than", "all_tenants", "dry_run", "by")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    OLDER_THAN_FIELD_NUMBER: _ClassVar[int]
+    ALL_TENANTS_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    source_id: str
+    tag: str
+    prefix: str
+    model: str
+    older_than: float
+    all_tenants: bool
+    dry_run: bool
+    by: str
+    def __init__(self, tenant: _Optional[str] = ..., source_id: _Optional[str] = ..., tag: _Optional[str] = ..., prefix: _Optional[str] = ..., model: _Optional[str] = ..., older_than: _Optional[float] = ..., all_tenants: _Optional[bool] = ..., dry_run: _Optional[bool] = ..., by: _Optional[str] = ...) -> None: ...
+
+class InvalidateResponse(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: int
+    def __init__(self, entries: _Optional[int] = ...) -> None: ...
+
+class FeedbackRequest(_message.Message):
+    __slots__ = ("tenant", "source_id", "wrong")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
+    WRONG_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    source_id: str
+    wrong: bool
+    def __init__(self, tenant: _Optional[str] = ..., source_id: _Optional[str] = ..., wrong: _Optional[bool] = ...) -> None: ...
+
+class FeedbackResponse(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: int
+    def __init__(self, entries: _Optional[int] = ...) -> None: ...
+
+class StatsRequest(_message.Message):
+    __slots__ = ("tenant",)
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    def __init__(self, tenant: _Optional[str] = ...) -> None: ...
+
+class StatsResponse(_message.Message):
+    __slots__ = ("reasons", "lookups", "hits", "judged", "wrong", "error", "error_low", "error_high", "input_tokens_saved", "output_tokens_saved")
+    class ReasonsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    LOOKUPS_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    JUDGED_FIELD_NUMBER: _ClassVar[int]
+    WRONG_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ERROR_LOW_FIELD_NUMBER: _ClassVar[int]
+    ERROR_HIGH_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TOKENS_SAVED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_SAVED_FIELD_NUMBER: _ClassVar[int]
+    reasons: _containers.ScalarMap[str, int]
+    lookups: int
+    hits: int
+    judged: int
+    wrong: int
+    error: float
+    error_low: float
+    error_high: float
+    input_tokens_saved: int
+    output_tokens_saved: int
+    def __init__(self, reasons: _Optional[_Mapping[str, int]] = ..., lookups: _Optional[int] = ..., hits: _Optional[int] = ..., judged: _Optional[int] = ..., wrong: _Optional[int] = ..., error: _Optional[float] = ..., error_low: _Optional[float] = ..., error_high: _Optional[float] = ..., input_tokens_saved: _Optional[int] = ..., output_tokens_saved: _Optional[int] = ...) -> None: ...
+
 class LookupRequest(_message.Message):
     __slots__ = ("request", "model")
     REQUEST_FIELD_NUMBER: _ClassVar[int]

@@ -145,7 +145,7 @@ class Inference:
             _registered_method=True)
 
 
-class CacheStub:
+class CacheServiceStub:
     """Served by cache.
     """
 
@@ -156,39 +156,108 @@ class CacheStub:
             channel: A grpc.Channel.
         """
         self.Lookup = channel.unary_unary(
-                '/millpond.v1.Cache/Lookup',
+                '/millpond.v1.CacheService/Lookup',
                 request_serializer=millpond_dot_v1_dot_services__pb2.LookupRequest.SerializeToString,
                 response_deserializer=millpond_dot_v1_dot_services__pb2.LookupResponse.FromString,
                 _registered_method=True)
+        self.Put = channel.unary_unary(
+                '/millpond.v1.CacheService/Put',
+                request_serializer=millpond_dot_v1_dot_services__pb2.PutRequest.SerializeToString,
+                response_deserializer=millpond_dot_v1_dot_services__pb2.PutResponse.FromString,
+                _registered_method=True)
+        self.Invalidate = channel.unary_unary(
+                '/millpond.v1.CacheService/Invalidate',
+                request_serializer=millpond_dot_v1_dot_services__pb2.InvalidateRequest.SerializeToString,
+                response_deserializer=millpond_dot_v1_dot_services__pb2.InvalidateResponse.FromString,
+                _registered_method=True)
+        self.Feedback = channel.unary_unary(
+                '/millpond.v1.CacheService/Feedback',
+                request_serializer=millpond_dot_v1_dot_services__pb2.FeedbackRequest.SerializeToString,
+                response_deserializer=millpond_dot_v1_dot_services__pb2.FeedbackResponse.FromString,
+                _registered_method=True)
+        self.Stats = channel.unary_unary(
+                '/millpond.v1.CacheService/Stats',
+                request_serializer=millpond_dot_v1_dot_services__pb2.StatsRequest.SerializeToString,
+                response_deserializer=millpond_dot_v1_dot_services__pb2.StatsResponse.FromString,
+                _registered_method=True)
 
 
-class CacheServicer:
+class CacheServiceServicer:
     """Served by cache.
     """
 
     def Lookup(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The answer that a request would get, and why it gets none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Put(self, request, context):
+        """Keep an answer, as if a model had just given it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Invalidate(self, request, context):
+        """Forget answers, or say how many would be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Feedback(self, request, context):
+        """Say whether an answer that was given was right. One that was wrong is forgotten at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Stats(self, request, context):
+        """What was looked up, given and judged, by the replica that is asked, since it started.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
 
-def add_CacheServicer_to_server(servicer, server):
+def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Lookup': grpc.unary_unary_rpc_method_handler(
                     servicer.Lookup,
                     request_deserializer=millpond_dot_v1_dot_services__pb2.LookupRequest.FromString,
                     response_serializer=millpond_dot_v1_dot_services__pb2.LookupResponse.SerializeToString,
             ),
+            'Put': grpc.unary_unary_rpc_method_handler(
+                    servicer.Put,
+                    request_deserializer=millpond_dot_v1_dot_services__pb2.PutRequest.FromString,
+                    response_serializer=millpond_dot_v1_dot_services__pb2.PutResponse.SerializeToString,
+            ),
+            'Invalidate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Invalidate,
+                    request_deserializer=millpond_dot_v1_dot_services__pb2.InvalidateRequest.FromString,
+                    response_serializer=millpond_dot_v1_dot_services__pb2.InvalidateResponse.SerializeToString,
+            ),
+            'Feedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Feedback,
+                    request_deserializer=millpond_dot_v1_dot_services__pb2.FeedbackRequest.FromString,
+                    response_serializer=millpond_dot_v1_dot_services__pb2.FeedbackResponse.SerializeToString,
+            ),
+            'Stats': grpc.unary_unary_rpc_method_handler(
+                    servicer.Stats,
+                    request_deserializer=millpond_dot_v1_dot_services__pb2.StatsRequest.FromString,
+                    response_serializer=millpond_dot_v1_dot_services__pb2.StatsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'millpond.v1.Cache', rpc_method_handlers)
+            'millpond.v1.CacheService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('millpond.v1.Cache', rpc_method_handlers)
+    server.add_registered_method_handlers('millpond.v1.CacheService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class Cache:
+class CacheService:
     """Served by cache.
     """
 
@@ -206,9 +275,117 @@ class Cache:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/millpond.v1.Cache/Lookup',
+            '/millpond.v1.CacheService/Lookup',
             millpond_dot_v1_dot_services__pb2.LookupRequest.SerializeToString,
             millpond_dot_v1_dot_services__pb2.LookupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Put(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millpond.v1.CacheService/Put',
+            millpond_dot_v1_dot_services__pb2.PutRequest.SerializeToString,
+            millpond_dot_v1_dot_services__pb2.PutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Invalidate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millpond.v1.CacheService/Invalidate',
+            millpond_dot_v1_dot_services__pb2.InvalidateRequest.SerializeToString,
+            millpond_dot_v1_dot_services__pb2.InvalidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Feedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millpond.v1.CacheService/Feedback',
+            millpond_dot_v1_dot_services__pb2.FeedbackRequest.SerializeToString,
+            millpond_dot_v1_dot_services__pb2.FeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Stats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millpond.v1.CacheService/Stats',
+            millpond_dot_v1_dot_services__pb2.StatsRequest.SerializeToString,
+            millpond_dot_v1_dot_services__pb2.StatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

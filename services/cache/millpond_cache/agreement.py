@@ -1,0 +1,158 @@
+"""How probable it is that a cached answer answers this question: one calibrated number. Pure.
+
+A sum of small decision trees over the verifier's logit, the cosine, and what the two texts share word by word, fitted
+in training/cache on pairs that the verifier was not trained on. The verifier reads meaning; the others catch where it
+was not looking: a word exchanged for another, two words that changed places, another opening.
+
+Source: gradient boosting (Friedman 2001).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from millpond_cache.guard import Kind, disagreements
+
+AGREEMENT = Path(__file__).parent / "heads" / "agreement.json"
+
+FEATURES = (
+    "logit", "cosine", "shared", "covered", "unshared_least", "unshared_most", "stems_shared", "letters_shared",
+    "in_order", "inversions", "substituted", "same_opening", "same_question_word", "length_ratio", "words",
+    *(f"guard_{kind.value}" for kind in Kind),
+)  # fmt: skip
+
+MOST_WORDS = 64
+"""Words of a text that are compared in their order: longer texts are hardly one question."""
+
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+
+STOP = frozenset(
+    "a an the is are was were be been do does did can could should would will i you he she it we they me my your his "  # noqa: SIM905
+    "her its our their this that these those of in on at to for from with by about as into and or if so there any some "
+    "please tell know get have has had what's i'm it's".split()
+)
+"""Words that name nothing."""
+
+QUESTION_WORDS = frozenset(
+    "how what which who whom whose when where why can could should would is are do does did will may must".split()  # noqa: SIM905
+)
+
+STEM = 5
+"""Letters by which two forms of one word are told to be one: "invest", "investing"."""
+
+
+def features(cached: str, asked: str, cosine: float, logit: float) -> NDArray[np.float64]:
+    """float64 [features], in the order of FEATURES. logit: the verifier's."""
+    ours, theirs = _WORD.findall(_plain(asked)), _WORD.findall(_plain(cached))
+    content, other = set(ours) - STOP, set(theirs) - STOP
+    apart = sorted((len(content - other), len(other - content)))
+    most, least = max(len(content), len(other)), min(len(content), len(other))
+    told = disagreements(cached, asked)
+    return np.array(
+        [
+            logit,
+            cosine,
+            _share(content, other),
+            len(content & other) / max(least, 1),
+            apart[0],
+            apart[1],
+            _share({word[:STEM] for word in content}, {word[:STEM] for word in other}),
+            _share(_trigrams(" ".join(ours)), _trigrams(" ".join(theirs))),
+            _in_order(ours[:MOST_WORDS], theirs[:MOST_WORDS]),
+            _inversions(ours[:MOST_WORDS], theirs[:MOST_WORDS]),
+            float(apart == [1, 1]),
+            float(ours[:1] == theirs[:1]),
+            float(_question_word(ours) == _question_word(theirs)),
+            least / max(most, 1),
+            most,
+            *(float(kind in told) for kind in Kind),
+        ],
+        dtype=np.float64,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Nodes by number, 0 the root. feature: -1 where the node is a leaf, which then gives `value`; else it goes to
+    `left` where the feature is at most `threshold`, and to `right` otherwise.
+    """
+
+    feature: Sequence[int]
+    threshold: Sequence[float]
+    left: Sequence[int]
+    right: Sequence[int]
+    value: Sequence[float]
+
+    def __call__(self, signs: Sequence[float]) -> float:
+        node = 0
+        while (feature := self.feature[node]) >= 0:
+            node = self.left[node] if signs[feature] <= self.threshold[node] else self.right[node]
+        return self.value[node]
+
+
+@dataclass(frozen=True, eq=False)
+class AgreementHead:
+    """embedders: versions whose cosines it was fitted on. bias, and the trees' values: log odds."""
+
+    embedders: frozenset[str]
+    trees: Sequence[Tree]
+    bias: float
+
+    def probability(self, cached: str, asked: str, cosine: float, logit: float) -> float:
+        """That the cached question's answer answers the asked one."""
+        signs = features(cached, asked, cosine, logit).tolist()
+        score = self.bias + sum(tree(signs) for tree in self.trees)
+        return float(1 / (1 + np.exp(-np.clip(score, -30, 30))))
+
+
+def _plain(text: str) -> str:
+    return text.lower().replace("’", "'")
+
+
+def _share(one: set[str], other: set[str]) -> float:
+    return len(one & other) / max(len(one | other), 1)
+
+
+def _trigrams(text: str) -> set[str]:
+    return {text[place : place + 3] for place in range(len(text) - 2)}
+
+
+def _in_order(one: Sequence[str], other: Sequence[str]) -> float:
+    """The longest common subsequence of words, as a share of the longer text."""
+    row = [0] * (len(other) + 1)
+    for word in one:
+        before = 0
+        for place, theirs in enumerate(other, 1):
+            above = row[place]
+            row[place] = before + 1 if word == theirs else max(above, row[place - 1])
+            before = above
+    return row[-1] / max(len(one), len(other), 1)
+
+
+def _inversions(one: Sequence[str], other: Sequence[str]) -> int:
+    """Pairs of content words that both texts have once, and that stand the other way round."""
+    places = [other.index(word) for word in one if word not in STOP and one.count(word) == 1 and other.count(word) == 1]
+    return sum(first > second for first, second in combinations(places, 2))
+
+
+def _question_word(words: Sequence[str]) -> str:
+    return next((word for word in words if word in QUESTION_WORDS), "")
+
+
+@cache
+def shipped_agreement() -> AgreementHead:
+    stored = json.loads(AGREEMENT.read_text())
+    return AgreementHead(
+        embedders=frozenset(stored["embedders"]),
+        trees=[Tree(**tree) for tree in stored["trees"]],
+        bias=stored["bias"],
+    )
