@@ -125,7 +125,7 @@ class Cache:
             return stub.Lookup(services_pb2.LookupRequest(request=request, model=MODEL))
 
     def knows_store(self) -> bool:
-        return self.reason(request("What does the store say?")) != "cache.unavailable"
+        return self.reason(request("How many mills are there in Kinderdijk?")).startswith("cache.miss")
 
     def reason(self, asked: request_pb2.Request) -> str:
         return self.lookup(asked).reasons[0].code
@@ -366,7 +366,8 @@ def test_the_sync_tier_gets_the_answer_to_a_paraphrase(cache_with_store: Cache) 
     cache = cache_with_store
     first = request("what is the difference between a list and a tuple in python?")
     before = cache.lookup(first)
-    assert before.reasons[0].code == "cache.miss.empty"
+    # What other tests have taught is there, and is no answer.
+    assert before.reasons[0].code in ("cache.miss.empty", "cache.miss.below_threshold")
     assert not before.HasField("answer")
     taught = routed(first)
     taught.embedding.CopyFrom(before.embedding)

@@ -24,6 +24,8 @@ from millpond_cache.lookup import Lookup
 from millpond_cache.memory_store import MemoryStore
 from millpond_cache.recent import Recent
 from millpond_cache.settings import CacheServiceSettings
+from millpond_cache.thresholds import Judged, Thresholds
+from millpond_cache.verifier import TritonVerifier
 from millpond_cache.worker import CacheWorker
 from millpond_core.lanes import Lanes
 from millpond_core.processor import ProcessorSettings
@@ -64,7 +66,16 @@ class AnswersAtOnce(Engine):
 async def serve_cache(settings: CacheServiceSettings, runtime: Runtime) -> None:
     cache = settings.cache
     store = MemoryStore()
-    lookup = Lookup(store, Recent(cache.recent_mb * 1e6), Breaker(store, cache.lookup_timeout_s), cache, runtime.clock)
+    # Requests bypass the cache here, so neither store nor verifier is ever asked.
+    lookup = Lookup(
+        store,
+        Recent(cache.recent_mb * 1e6),
+        Breaker(store, cache.lookup_timeout_s),
+        TritonVerifier(settings.triton),
+        Thresholds(cache, Judged()),
+        cache,
+        runtime.clock,
+    )
 
     def make_worker(settle: Settle) -> CacheWorker:
         return CacheWorker(settle, lookup, runtime.crashed)
