@@ -15,7 +15,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -539,7 +538,7 @@ def test_the_stand_in_answers_twenty_requests(pipeline: Pipeline) -> None:
 
 
 def test_an_answer_of_the_sync_tier_is_published_once_learned_and_given_again(pipeline: Pipeline) -> None:
-    prompt = f"Name a river. {uuid.uuid4()}"
+    prompt = "What is the difference between a list and a tuple in Python?"
     params = request_pb2.Params(max_tokens=8)
     tracing = telemetry.start_tracing(
         "frontier-test", otlp_endpoint=pipeline.settings.otlp_endpoint, traces_file=pipeline.settings.traces_file
