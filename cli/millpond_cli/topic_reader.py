@@ -22,6 +22,9 @@ def everything_on(settings: Settings, *names: str) -> Iterator[Message]:
     consumer = _consumer(settings)
     try:
         standing = consumer.list_topics(timeout=ANSWER_S).topics
+        for name in names:
+            if name not in standing:
+                raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
         places = [TopicPartition(name, number, 0) for name in names for number in standing[name].partitions]
         ends = {(place.topic, place.partition): consumer.get_watermark_offsets(place, ANSWER_S)[1] for place in places}
         left = {place for place, end in ends.items() if end > 0}

@@ -7,7 +7,7 @@ content-type  none, application/json                     → JSON
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -25,6 +25,8 @@ from millpond_core import json_codec
 from millpond_core.errors import Code, Malformed
 from millpond_core.identity import is_id, is_tenant
 from millpond_core.json_codec import FieldError
+
+M = TypeVar("M", bound=Message)
 
 CONTENT_TYPE = "content-type"
 """The record header that names the format, of a request and of its result."""
@@ -82,11 +84,9 @@ def decode_control(value: bytes | None, content_type: str | bytes | None) -> con
         raise Malformed(Code.MALFORMED, f"the record's value must be {most}")
     if format == WIRE_FORMAT_JSON:
         return json_codec.decode(value, control_pb2.Control)
+    control = _parse_protobuf(value, control_pb2.Control)
     try:
-        control = control_pb2.Control.FromString(value)
         _check(control)
-    except DecodeError as failure:
-        raise Malformed(Code.MALFORMED, "the record's value is not a millpond.v1.Control in protobuf") from failure
     except FieldError as wrong:
         raise Malformed(wrong.code, str(wrong)) from wrong
     return control
@@ -97,10 +97,7 @@ def decode_feedback(value: bytes | None, content_type: str | bytes | None) -> fe
     format = format_of(content_type)
     if format == WIRE_FORMAT_JSON:
         return json_codec.decode(value or b"", feedback_pb2.Feedback)
-    try:
-        feedback = feedback_pb2.Feedback.FromString(value or b"")
-    except DecodeError as failure:
-        raise Malformed(Code.MALFORMED, "the record's value is no millpond.v1.Feedback in protobuf") from failure
+    feedback = _parse_protobuf(value or b"", feedback_pb2.Feedback)
     if format == WIRE_FORMAT_UNSPECIFIED:
         raise Malformed(Code.MALFORMED, "the header content-type must be application/json or application/protobuf")
     return feedback
@@ -119,7 +116,7 @@ def content_type_of(format: WireFormat) -> bytes:
 
 
 def _decode_protobuf(value: bytes) -> request_pb2.Request:
-    request = _parse_protobuf(value)
+    request = _parse_protobuf(value, request_pb2.Request)
     try:
         _check(request)
     except FieldError as wrong:
@@ -129,11 +126,12 @@ def _decode_protobuf(value: bytes) -> request_pb2.Request:
     return request
 
 
-def _parse_protobuf(value: bytes) -> request_pb2.Request:
+def _parse_protobuf(value: bytes, kind: type[M]) -> M:
     try:
-        return request_pb2.Request.FromString(value)
+        return kind.FromString(value)
     except DecodeError as failure:
-        reason = "the record's value is not a millpond.v1.Request in protobuf, as its content-type says it is"
+        name = kind.DESCRIPTOR.full_name
+        reason = f"the record's value is not a {name} in protobuf, as its content-type says it is"
         raise Malformed(Code.MALFORMED, reason) from failure
 
 
@@ -152,7 +150,7 @@ def _unread(value: bytes, format: WireFormat, code: Code, reason: str) -> Malfor
         return Malformed(code, reason)
     try:
         if format == WIRE_FORMAT_PROTOBUF:
-            request = _parse_protobuf(value)
+            request = _parse_protobuf(value, request_pb2.Request)
             (id, tenant), tier = _identity_of(request), _tier_of(request)
         else:
             given = json_codec.parse(value)

@@ -6,15 +6,15 @@ import time
 from typing import Annotated
 
 import typer
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from millpond.v1 import control_pb2, result_pb2
-from millpond_cli.client import ANSWER_S, Results
+from millpond_cli.client import Results
+from millpond_cli.delivery import deliver
 from millpond_cli.errors import CommandError
 from millpond_cli.here import addresses_here, settings_of
 from millpond_core import json_codec, topics
 from millpond_core.identity import MAX_ID_CHARACTERS, NO_TENANT, is_id, is_tenant, key_of
-from millpond_core.settings import Settings
+from millpond_core.processor import Outgoing
 from millpond_core.stage import STATUS_WORDS
 
 PATIENCE_S = 10.0
@@ -33,7 +33,8 @@ def cancel(
         raise CommandError(f"--tenant {tenant}: must be 1 to 64 of A-Z a-z 0-9 . _ -")
     settings = settings_of(addresses_here())
     with Results(settings) as results:
-        say(settings, control_pb2.Cancel(tenant=tenant, id=id, replay=replay))
+        cancelled = control_pb2.Control(cancel=control_pb2.Cancel(tenant=tenant, id=id, replay=replay))
+        deliver(settings, [Outgoing(topics.CONTROL, key_of(tenant, id, replay), json_codec.encode(cancelled))])
         until = time.monotonic() + PATIENCE_S
         while (left_s := until - time.monotonic()) > 0:
             for result in results.take(left_s):
@@ -45,26 +46,3 @@ def cancel(
         "Sent within two days, it will be cancelled"
     )
     raise SystemExit(1)
-
-
-def say(settings: Settings, cancelled: control_pb2.Cancel) -> None:
-    """Write a record to ai.control. Raises CommandError."""
-    value = json_codec.encode(control_pb2.Control(cancel=cancelled))
-    key = key_of(cancelled.tenant, cancelled.id, cancelled.replay)
-    refused: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, message: Message) -> None:
-        del message
-        if error is not None:
-            refused.append(error)
-
-    producer = Producer(settings.kafka_client({"partitioner": "murmur2_random", "log_level": 0}))
-    try:
-        producer.produce(topics.CONTROL, value, key, on_delivery=delivered)
-        waiting = producer.flush(ANSWER_S)
-    except KafkaException as failure:
-        raise CommandError(f"Kafka did not take it: {failure.args[0].str()}", 1) from failure
-    if refused:
-        raise CommandError(f"Kafka did not take it: {refused[0].str()}", 1)
-    if waiting:
-        raise CommandError("Kafka does not answer: ./millpond status says what is not running", 1)

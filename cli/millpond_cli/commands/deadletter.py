@@ -10,15 +10,15 @@ from typing import Annotated
 
 import orjson
 import typer
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaException, Message
 
+from millpond_cli.delivery import deliver
 from millpond_cli.errors import CommandError
 from millpond_cli.here import addresses_here, settings_of
 from millpond_cli.topic_reader import everything_on, record_at
 from millpond_core import json_codec, topics
-from millpond_core.codec import READ_LIMIT_BYTES
 from millpond_core.errors import Code, Malformed
-from millpond_core.processor import Partition, Record
+from millpond_core.processor import Outgoing, Record, confluent_reader
 from millpond_core.replay import NotReplayable, replay_of, replayed, routed_in, said_of
 from millpond_core.settings import Settings
 
@@ -27,9 +27,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-SEND_S = 30.0
-"""Seconds that Kafka has to take what is replayed."""
 
 UNKNOWN = "-"
 
@@ -140,14 +137,10 @@ def record_of(settings: Settings, place: str) -> Record:
 
 
 def record_in(message: Message) -> Record:
-    return Record(
-        Partition(message.topic() or "", message.partition() or 0),
-        message.offset() or 0,
-        message.timestamp()[1],
-        _bytes(message.key()),
-        _bytes(message.value()),
-        tuple((name, _bytes(value) or b"") for name, value in message.headers() or ()),
-    )
+    """Of a message that is no error's."""
+    record = confluent_reader.record_of(message)
+    assert record is not None
+    return record
 
 
 def letter_of(record: Record) -> Letter:
@@ -199,42 +192,14 @@ def printable(text: str, keep: str = "") -> str:
 
 def send_again(settings: Settings, records: Sequence[Record] | Iterator[Record]) -> tuple[int, list[tuple[str, str]]]:
     """How many went, and which did not and why. Raises CommandError."""
-    producer = Producer(
-        settings.kafka_client(
-            {
-                "partitioner": "murmur2_random",
-                "enable.idempotence": True,
-                "message.max.bytes": READ_LIMIT_BYTES + (1 << 20),
-                "message.timeout.ms": int(SEND_S * 1000),
-                "log_level": 0,
-            }
-        )
-    )
     inlets = {topics.REQUESTS, *settings.tenants_by_topic}
-    refused: list[KafkaError] = []
     kept: list[tuple[str, str]] = []
-    sent = 0
 
-    def delivered(error: KafkaError | None, message: Message) -> None:
-        del message
-        if error is not None:
-            refused.append(error)
+    def again() -> Iterator[Outgoing]:
+        for record in records:
+            try:
+                yield replayed(record, inlets)
+            except NotReplayable as failure:
+                kept.append((f"{record.partition.number}-{record.offset}", str(failure)))
 
-    for record in records:
-        try:
-            again = replayed(record, inlets)
-        except NotReplayable as failure:
-            kept.append((f"{record.partition.number}-{record.offset}", str(failure)))
-            continue
-        producer.produce(again.topic, again.value, again.key, headers=list(again.headers), on_delivery=delivered)
-        producer.poll(0)
-        sent += 1
-    waiting = producer.flush(SEND_S)
-    if refused or waiting:
-        why = refused[0].str() if refused else "it does not answer"
-        raise CommandError(f"Kafka did not take {len(refused) + waiting} of {sent}: {why}", 1)
-    return sent, kept
-
-
-def _bytes(value: str | bytes | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value
+    return deliver(settings, again()), kept
