@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -24,6 +24,9 @@ from millpond_frontier.settings import FrontierSettings
 from millpond_frontier.sync_tier import SERVICE, SyncTier
 
 logger = logging.getLogger(__name__)
+
+LAST_WORDS_S = 1.0
+"""Seconds that answers have to reach their callers, once all are there."""
 
 
 async def serve(settings: FrontierSettings, runtime: Runtime) -> None:
@@ -90,7 +93,12 @@ async def _serving(settings: FrontierSettings, tier: SyncTier, runtime: Runtime)
         # At once, beside the stage's own drain: both have drain_s from the signal on.
         await runtime.stopping.wait()
         await states.enter_graceful_shutdown()
-        await server.stop(settings.drain_s)
+        # The tier refuses by itself while it drains: a server that is stopping may leave a call that reaches it just
+        # then without any word until its grace is over, and cuts off with it what would have been answered.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.drain_s):
+                await tier.drain()
+        await server.stop(LAST_WORDS_S)
 
     stopping = asyncio.create_task(stop())
     try:
@@ -100,4 +108,4 @@ async def _serving(settings: FrontierSettings, tier: SyncTier, runtime: Runtime)
             stopping.cancel()
             await server.stop(0)
         await asyncio.wait((stopping,))
-        await tier.close()
+        await tier.drain()

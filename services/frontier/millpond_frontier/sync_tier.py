@@ -7,6 +7,7 @@ away: nothing is on ai.results, and the same id may be asked again.
     INVALID_ARGUMENT    the request cannot be served as it is; the details begin with the code of docs/contract.md
     ALREADY_EXISTS      another request with its id is being answered
     RESOURCE_EXHAUSTED  too many requests at the same time, or more bytes than are taken
+    UNAVAILABLE         this replica is about to end
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class SyncTier:
         self._clock = clock
         self._tracing = tracing
         self._crashed = crashed
+        self._draining = False
         self._calls: dict[tuple[str, str], Call] = {}
         """By tenant and id."""
 
@@ -99,14 +101,17 @@ class SyncTier:
             _tell(context, call)
             await context.write(services_pb2.Chunk(result=result))
 
-    async def close(self) -> None:
-        """After the server has stopped: answers that are there are still published."""
+    async def drain(self) -> None:
+        """Take no more calls, and wait until those that run are answered and published."""
+        self._draining = True
         for call in list(self._calls.values()):
             await call.ended()
 
     @asynccontextmanager
     async def _joined(self, request: bytes, context: Context, method: str) -> AsyncGenerator[Call]:
         """The call that answers the request: a new one, or one that does so already."""
+        if self._draining:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "this replica is about to end: ask again")
         remaining_s: float | None = context.time_remaining()
         try:
             accepted = accept(request, self._terms, str(uuid.uuid4()), remaining_s, self._clock.now())
