@@ -24,15 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19millpond/v1/control.proto\x12\x0bmillpond.v1\":\n\x07\x43ontrol\x12%\n\x06\x63\x61ncel\x18\x01 \x01(\x0b\x32\x13.millpond.v1.CancelH\x00\x42\x08\n\x06\x61\x63tion\"4\n\x06\x43\x61ncel\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06replay\x18\x03 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19millpond/v1/control.proto\x12\x0bmillpond.v1\"\xbc\x01\n\x07\x43ontrol\x12%\n\x06\x63\x61ncel\x18\x01 \x01(\x0b\x32\x13.millpond.v1.CancelH\x00\x12*\n\x0c\x63\x61ncel_batch\x18\x02 \x01(\x0b\x32\x12.millpond.v1.BatchH\x00\x12(\n\nhold_batch\x18\x03 \x01(\x0b\x32\x12.millpond.v1.BatchH\x00\x12*\n\x0cresume_batch\x18\x04 \x01(\x0b\x32\x12.millpond.v1.BatchH\x00\x42\x08\n\x06\x61\x63tion\"4\n\x06\x43\x61ncel\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06replay\x18\x03 \x01(\r\"%\n\x05\x42\x61tch\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'millpond.v1.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONTROL']._serialized_start=42
-  _globals['_CONTROL']._serialized_end=100
-  _globals['_CANCEL']._serialized_start=102
-  _globals['_CANCEL']._serialized_end=154
+  _globals['_CONTROL']._serialized_start=43
+  _globals['_CONTROL']._serialized_end=231
+  _globals['_CANCEL']._serialized_start=233
+  _globals['_CANCEL']._serialized_end=285
+  _globals['_BATCH']._serialized_start=287
+  _globals['_BATCH']._serialized_end=324
 # @@protoc_insertion_point(module_scope)
