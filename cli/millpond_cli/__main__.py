@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from millpond_cli.commands import (
+    batch,
     bench,
     cache,
     cancel,
@@ -48,6 +49,8 @@ app.command("down")(down.down)
 app.command("status")(status.status)
 app.command("send")(send.send)
 app.command("cancel")(cancel.cancel)
+app.command("hold")(batch.hold)
+app.command("resume")(batch.resume)
 app.command("tail")(tail.tail)
 app.command("logs")(logs.logs)
 app.command("simulate")(simulate.simulate)

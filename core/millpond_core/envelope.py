@@ -1,6 +1,7 @@
 """A request on its way between services: the routed message, and the record that carries it.
 
-What a reader must know of a record before it reads the body travels in headers: tenant, deadline, tier, tokens, model.
+What a reader must know of a record before it reads the body travels in headers: tenant, deadline, tier, tokens, model,
+batch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from opentelemetry.trace import Span
 
 from millpond.v1 import envelope_pb2, request_pb2
 from millpond_core import telemetry, topics
+from millpond_core.batch_name import batch_of
 from millpond_core.codec import CONTENT_TYPE, content_type_of, encode
 from millpond_core.identity import key_of
 from millpond_core.processor import (
@@ -32,6 +34,9 @@ DEADLINE_HEADER = "deadline-ms"
 TIER_HEADER = "tier"
 TOKENS_HEADER = "tokens"
 MODEL_HEADER = "model"
+BATCH_HEADER = "batch"
+"""On requests with a `metadata.batch`: that."""
+
 NOT_BEFORE_HEADER = "not-before-ms"
 """Milliseconds since 1970 before which the record is not to be worked on."""
 
@@ -80,6 +85,8 @@ def routed_record(topic: str, routed: envelope_pb2.Routed, span: Span, body: byt
         (TOKENS_HEADER, str(estimated_tokens(request) + answer_tokens(request.params)).encode()),
         (MODEL_HEADER, decision.model.encode()),
     )
+    if batch := batch_of(request):
+        headers = (*headers, (BATCH_HEADER, batch.name.encode()))
     if body is not None:
         headers = (*headers, (BODY_HEADER, body))
     return Outgoing(topic, routed_key(routed), routed.SerializeToString(), telemetry.inject(headers, span))
@@ -97,16 +104,18 @@ def retried_record(record: Record, routed: envelope_pb2.Routed, not_before_s: fl
     return Outgoing(again.topic, again.key, again.value, headers, record.partition.number)
 
 
-def described(record: Record) -> tuple[int, int, int, int, int, int, int]:
+def described(record: Record) -> tuple[int, ...]:
     """What the headers say of a record whose body is not read: a row of `processor.unread.ROW`."""
     found = dict(record.headers)
     deadline, tokens = found.get(DEADLINE_HEADER, b""), found.get(TOKENS_HEADER, b"")
+    tenant, batch = found.get(TENANT_HEADER, b""), found.get(BATCH_HEADER)
     return (
         record.offset,
         int(deadline) if _NUMBER.fullmatch(deadline) else NEVER,
         mark_of(record.key or b""),
-        mark_of(found.get(TENANT_HEADER, b"")),
+        mark_of(tenant),
         mark_of(found.get(MODEL_HEADER, b"")),
+        mark_of(tenant + b"/" + batch) if batch else 0,
         min(int(tokens), 0xFFFF_FFFF) if _NUMBER.fullmatch(tokens) else 0,
         TIER_NUMBERS.get(found.get(TIER_HEADER, b""), 0),
     )

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from millpond_core.batch_name import BatchName
+from millpond_core.control import Word
 from millpond_core.errors import Code, Refused
 from millpond_core.result import Failure
 from millpond_core.stage import Job, Settle, Worker
@@ -49,6 +51,10 @@ class Lanes:
     def abandon(self, jobs: Sequence[Job]) -> None:
         for lane in self._lanes.values():
             lane.abandon(jobs)
+
+    def told(self, batch: BatchName, word: Word) -> None:
+        for lane in self._lanes.values():
+            lane.told(batch, word)
 
     async def drain(self) -> None:
         await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))

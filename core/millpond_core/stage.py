@@ -11,7 +11,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,9 +21,10 @@ from opentelemetry.trace import Span
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core import metrics, telemetry, topics
+from millpond_core.batch_name import BatchName, batch_of
 from millpond_core.clock import Clock
 from millpond_core.codec import CONTENT_TYPE, content_type_of, encode
-from millpond_core.control import Control
+from millpond_core.control import Control, Word
 from millpond_core.dead_letter import dead_letter
 from millpond_core.envelope import TIER_WORDS, not_before_s, parse_routed, retried_record, routed_key, routed_record
 from millpond_core.errors import Code
@@ -114,6 +116,9 @@ class Worker(Protocol):
         """Finish what runs; no new jobs will come. What only waits may be left."""
         ...
 
+    def told(self, batch: BatchName, word: Word) -> None:
+        """Somebody said this of a batch. Of its jobs those that are to end or to wait were taken back before."""
+
 
 class Stage:
     """Implements the processor's `Strategy`."""
@@ -140,6 +145,8 @@ class Stage:
         self._deadlines: list[tuple[float, int, Job]] = []
         self._waiting: list[tuple[float, int, Job]] = []
         """Jobs that are not to be started yet, by the time from which they are."""
+        self._held: dict[BatchName, dict[Job, None]] = {}
+        """Jobs that are not to be started until somebody says so, in their order."""
         self._worker = make_worker(self._settle)
 
     # What the processor calls
@@ -155,7 +162,7 @@ class Stage:
             start_s = not_before_s(each.record)
             if outcome is not None:
                 self._settle(job, outcome)
-            elif each.record.key in self._control.cancelled:
+            elif self._is_cancelled(job):
                 self._cancel(job)
             elif job.deadline_s <= now:
                 self._expire(job)
@@ -171,16 +178,14 @@ class Stage:
         now = self._clock.now()
         ended: list[Job] = []
         if cancelled := set(self._control.news()):
-            for job in [job for job in self._jobs.values() if job.taken.record.key in cancelled]:
-                self._cancel(job)
-                ended.append(job)
+            ended += self._cancel_all([job for job in self._jobs.values() if job.taken.record.key in cancelled])
         while self._deadlines and self._deadlines[0][0] <= now:
             job = heapq.heappop(self._deadlines)[2]
             if job.wanted:
                 self._expire(job)
                 ended.append(job)
-        if begun := [job for job in ended if job.started]:
-            self._worker.abandon(begun)
+        self._abandon(ended)
+        self._heed(self._control.batch_news())
         due: list[Job] = []
         while self._waiting and self._waiting[0][0] <= now:
             job = heapq.heappop(self._waiting)[2]
@@ -191,7 +196,9 @@ class Stage:
     def ahead(self, unread: Unread) -> Sequence[int]:
         offsets = set(unread.overdue(int(self._clock.now() * 1000)))
         if self._control.cancelled:
-            offsets.update(unread.having(self._control.cancelled))
+            offsets.update(unread.having("key", self._control.cancelled))
+        if batches := self._control.batches("cancel"):
+            offsets.update(unread.having("batch", [batch.key for batch in batches]))
         return sorted(offsets)
 
     def release(self, taken: Taken) -> bool:
@@ -205,8 +212,7 @@ class Stage:
         jobs = [job for each in taken if (job := self._jobs.get(each))]
         for job in jobs:
             self._close(job, "lost")
-        if begun := [job for job in jobs if job.started]:
-            self._worker.abandon(begun)
+        self._abandon(jobs)
 
     async def drain(self) -> None:
         await self._worker.drain()
@@ -237,10 +243,52 @@ class Stage:
         return job
 
     def _start(self, jobs: Sequence[Job]) -> None:
-        if jobs:
-            for job in jobs:
+        ready: list[Job] = []
+        for job in jobs:
+            batch = batch_of(job.routed.request)
+            if batch and self._control.word_of(batch) == "hold":
+                self._held.setdefault(batch, {})[job] = None
+            else:
                 job.started = True
-            self._worker.start(jobs)
+                ready.append(job)
+        if ready:
+            self._worker.start(ready)
+
+    def _abandon(self, jobs: Sequence[Job]) -> None:
+        if begun := [job for job in jobs if job.started]:
+            self._worker.abandon(begun)
+
+    # What is said of whole batches
+
+    def _heed(self, news: Mapping[BatchName, Word]) -> None:
+        if not news:
+            return
+        jobs: dict[BatchName, list[Job]] = defaultdict(list)
+        for job in self._jobs.values():
+            if batch := batch_of(job.routed.request):
+                jobs[batch].append(job)
+        for batch, word in news.items():
+            those = jobs[batch]
+            if word == "cancel":
+                self._abandon(self._cancel_all(those))
+            elif word == "hold":
+                for job in those:
+                    # What runs is finished.
+                    if job.started and self._worker.release(job):
+                        job.started = False
+                        self._held.setdefault(batch, {})[job] = None
+            self._worker.told(batch, word)
+            if word == "resume":
+                self._start([*self._held.pop(batch, {})])
+
+    def _is_cancelled(self, job: Job) -> bool:
+        control = self._control
+        return job.taken.record.key in control.cancelled or control.word_of(batch_of(job.routed.request)) == "cancel"
+
+    def _cancel_all(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        for job in jobs:
+            self._cancel(job)
+        return jobs
 
     def _expire(self, job: Job) -> None:
         metrics.DEADLINES_EXPIRED.labels(self._service, TIER_WORDS[job.routed.decision.tier]).inc()
@@ -320,6 +368,8 @@ class Stage:
 
     def _close(self, job: Job, outcome: str) -> None:
         del self._jobs[job.taken]
+        if self._held and (batch := batch_of(job.routed.request)):
+            self._held.get(batch, {}).pop(job, None)
         if job.span.is_recording():
             job.span.set_attribute(telemetry.OUTCOME, outcome)
         job.span.end()

@@ -75,7 +75,7 @@ class Bench:
         self.dropped += taken
 
     def ahead(self, unread: Unread) -> Sequence[int]:
-        return unread.having(self.wanted)
+        return unread.having("key", self.wanted)
 
     async def drain(self) -> None:
         self.answer_all()

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from batcher_triton import Triton, serving
+from prometheus_client import REGISTRY
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
-from millpond_batcher.canary import BatchName
 from millpond_batcher.engine import Engine
 from millpond_batcher.lane import Lane
 from millpond_batcher.limit import Limit
@@ -22,7 +22,9 @@ from millpond_batcher.revival import Revival
 from millpond_batcher.settings import BatcherSection, policy_of
 from millpond_batcher.suspects import company_of
 from millpond_core import topics
+from millpond_core.batch_name import BatchName
 from millpond_core.clock import SystemClock
+from millpond_core.control import Word
 from millpond_core.errors import Code
 from millpond_core.processor import OffsetMap, Partition, Record, Taken
 from millpond_core.processor.processor import Assignment
@@ -410,9 +412,9 @@ async def test_checks_that_are_not_configured_are_named() -> None:
         await pond.lane.close()
 
 
-def of_batch(pond: Pond, word: str, count: int, tenant: str = "acme") -> list[Job]:
+def of_batch(pond: Pond, word: str, count: int, tenant: str = "acme", batch: str = "march") -> list[Job]:
     return [
-        pond.job(f"{number}\n{word}", tenant=tenant, metadata={"checks": "polite", "batch": "march"})
+        pond.job(f"{number}\n{word}", tenant=tenant, metadata={"checks": "polite", "batch": batch})
         for number in range(count)
     ]
 
@@ -429,10 +431,35 @@ async def test_the_rest_of_a_batch_whose_first_answers_fail_is_held_until_it_is_
         # What is held can be left, moved or cancelled like anything that waits.
         assert pond.lane.release(jobs[-1])
         pond.lane.abandon([jobs[-2]])
-        pond.lane.resume(BatchName("acme", "march"))
+        pond.lane.told(BatchName("acme", "march"), "resume")
         for job in jobs[4:-2]:
             assert isinstance(await pond.outcome(job), Forward)
         assert triton.asked.count("declines") == 10
+        await pond.lane.close()
+
+
+def held_batches() -> float | None:
+    model = Settings().model_of_role("small").name
+    return REGISTRY.get_sample_value("millpond_held_batches", {"model": model})
+
+
+async def test_a_batch_is_said_to_be_held_with_what_to_do_and_no_longer_once_somebody_did(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, **CHECKED)
+        words: Mapping[str, Word] = {"march": "resume", "may": "cancel"}
+        for batch, word in words.items():
+            caplog.clear()
+            jobs = of_batch(pond, "declines", 4, batch=batch)
+            pond.lane.start(jobs)
+            for job in jobs:
+                await pond.outcome(job)
+            assert f"./millpond {word} " in caplog.text
+            assert batch in caplog.text
+            assert held_batches() == 1
+            pond.lane.told(BatchName("acme", batch), word)
+            assert held_batches() == 0
         await pond.lane.close()
 
 

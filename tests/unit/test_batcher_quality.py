@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millpond_batcher.canary import MOST_BATCHES, BatchName, Canary
+from millpond_batcher.canary import MOST_BATCHES, Canary
 from millpond_batcher.quality import Checks, Failed
+from millpond_core.batch_name import BatchName
 
 PROSE = (
     "A mill pond holds the water back until there is enough of it to turn the wheel. In dry months the miller waits "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from millpond.v1 import control_pb2
+from millpond_core.batch_name import BatchName
 from millpond_core.codec import CONTENT_TYPE
 from millpond_core.control import REMEMBERED, Control
 from millpond_core.identity import key_of
@@ -36,6 +37,22 @@ def test_news_are_told_once() -> None:
     assert key_of("default", "a") in control.cancelled
 
 
+def test_the_last_word_that_was_said_of_a_batch_holds() -> None:
+    control = Control()
+    march = BatchName("acme", "march")
+    said = [
+        f'{{"{word}_batch": {{"tenant": "acme", "name": "march"}}}}'.encode() for word in ("hold", "cancel", "resume")
+    ]
+    other = control_pb2.Control(hold_batch=control_pb2.Batch(name="march"))
+    control.hear([*map(record, said), record(other.SerializeToString(), PROTOBUF)])
+    assert control.word_of(march) == "resume"
+    assert control.batch_news() == {march: "resume", BatchName("default", "march"): "hold"}
+    assert control.batch_news() == {}
+    control.hear([record(said[1])])
+    assert control.batches("cancel") == [march]
+    assert control.word_of(None) is None
+
+
 @pytest.mark.parametrize(
     ("value", "headers"),
     [
@@ -47,6 +64,8 @@ def test_news_are_told_once() -> None:
         (b'{"cancel": {}}', ()),
         (b'{"cancel": {"id": "a", "why": "b"}}', ()),
         (b'{"cancel": {"id": "a", "tenant": "a/b"}}', ()),
+        (b'{"cancel_batch": {}}', ()),
+        (b'{"hold_batch": {"name": "a", "tenant": "a/b"}}', ()),
         (b'{"cancel": {"id": "' + b"a" * 5000 + b'"}}', ()),
         (b"\xff", PROTOBUF),
         (b'{"cancel": {"id": "a"}}', ((CONTENT_TYPE, b"text/plain"),)),
@@ -56,6 +75,7 @@ def test_what_says_nothing_does_nothing(value: bytes | None, headers: Headers) -
     control = Control()
     control.hear([record(value, headers), cancelling("b")])
     assert list(control.cancelled) == [key_of("default", "b")]
+    assert control.batch_news() == {}
 
 
 def test_what_is_remembered_is_bounded_and_the_oldest_goes_first() -> None:

@@ -14,8 +14,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core import telemetry, topics
+from millpond_core.batch_name import BatchName
 from millpond_core.clock import ManualClock
-from millpond_core.control import Control
+from millpond_core.control import Control, Word
 from millpond_core.dead_letter import PREFIX
 from millpond_core.envelope import BATCH_TOPICS, NOT_BEFORE_HEADER, described, routed_record
 from millpond_core.errors import Code, EngineError
@@ -59,17 +60,23 @@ class Recorder:
     settle: Settle
     started: list[Job] = field(default_factory=list)
     abandoned: list[Job] = field(default_factory=list)
+    heard: list[tuple[BatchName, Word]] = field(default_factory=list)
+    running: bool = False
+    """Whether it works on its jobs already."""
 
     def start(self, jobs: Sequence[Job]) -> None:
         self.started += jobs
 
     def release(self, job: Job) -> bool:
-        return job in self.started
+        return not self.running and job in self.started
 
     def abandon(self, jobs: Sequence[Job]) -> None:
         self.abandoned += jobs
 
     async def drain(self) -> None: ...
+
+    def told(self, batch: BatchName, word: Word) -> None:
+        self.heard.append((batch, word))
 
 
 @dataclass
@@ -239,6 +246,74 @@ def test_a_cancelled_job_ends_and_a_later_answer_is_dropped() -> None:
     assert len(bench.written) == 1
 
 
+MARCH = BatchName("acme", "march")
+
+
+def of_march() -> envelope_pb2.Routed:
+    envelope = protobuf()
+    envelope.request.metadata["batch"] = MARCH.name
+    return envelope
+
+
+def say(bench: Bench, word: Word) -> None:
+    value = b'{"%s_batch": {"tenant": "acme", "name": "march"}}' % word.encode()
+    bench.control.hear([Record(Partition(topics.CONTROL, 0), 0, 0, None, value, ())])
+    bench.stage.tick()
+
+
+def test_a_batch_that_is_held_is_not_started_until_it_is_resumed() -> None:
+    bench = Bench()
+    say(bench, "hold")
+    bench.take(of_march())
+    bench.take(protobuf())
+    bench.clock.advance(1)
+    bench.stage.tick()
+    (other,) = bench.worker.started
+    assert not other.routed.request.metadata
+    say(bench, "resume")
+    assert bench.worker.heard == [(MARCH, "hold"), (MARCH, "resume")]
+    assert len(bench.worker.started) == 2
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_of_a_batch_that_is_held_what_runs_is_finished_and_what_waits_comes_back(running: bool) -> None:
+    bench = Bench()
+    bench.take(of_march())
+    bench.worker.running = running
+    say(bench, "hold")
+    say(bench, "resume")
+    assert len(bench.worker.started) == (1 if running else 2)
+    bench.settle(answer())
+    assert bench.result().status == result_pb2.STATUS_OK
+
+
+def test_what_is_held_expires_and_can_be_moved_like_anything_that_waits() -> None:
+    bench = Bench()
+    say(bench, "hold")
+    moved = bench.take(of_march())
+    bench.take(of_march())
+    assert bench.stage.release(moved)
+    moved.finished = True
+    bench.clock.advance(61)
+    bench.stage.tick()
+    assert bench.result().status == result_pb2.STATUS_EXPIRED
+    say(bench, "resume")
+    assert bench.worker.started == []
+
+
+def test_a_batch_that_is_cancelled_ends_wherever_it_is() -> None:
+    bench = Bench()
+    bench.take(of_march())
+    say(bench, "cancel")
+    assert bench.worker.abandoned == bench.worker.started
+    assert bench.result().status == result_pb2.STATUS_CANCELLED
+    bench.take(of_march())
+    assert [each.topic for each in bench.written] == [topics.RESULTS] * 2
+    say(bench, "resume")
+    bench.take(of_march())
+    assert len(bench.worker.started) == 2
+
+
 def test_a_request_that_was_cancelled_before_it_came_is_not_started() -> None:
     bench = Bench()
     cancel(bench, "one")
@@ -261,8 +336,8 @@ def test_what_waits_unread_is_wanted_once_it_is_overdue_or_cancelled() -> None:
     bench = Bench()
     unread = Unread()
     rows: list[tuple[int, ...]] = []
-    for offset, id in enumerate(("early", "late", "cancelled")):
-        envelope = routed()
+    for offset, id in enumerate(("early", "late", "cancelled", "march")):
+        envelope = of_march() if id == "march" else routed()
         envelope.request.id = id
         envelope.decision.deadline.FromSeconds(int(NOW) + (10 if id == "early" else 60))
         sent = routed_record(topics.BATCH_STANDARD, envelope, bench.tracing.send(topics.BATCH_STANDARD, None))
@@ -273,6 +348,8 @@ def test_what_waits_unread_is_wanted_once_it_is_overdue_or_cancelled() -> None:
     assert bench.stage.ahead(unread) == [0]
     cancel(bench, "cancelled")
     assert bench.stage.ahead(unread) == [0, 2]
+    say(bench, "cancel")
+    assert bench.stage.ahead(unread) == [0, 2, 3]
 
 
 def test_a_job_that_comes_too_late_is_not_started() -> None:

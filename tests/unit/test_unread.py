@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millpond_core.envelope import DEADLINE_HEADER, TENANT_HEADER, TIER_HEADER, TOKENS_HEADER, described
+from millpond_core.envelope import BATCH_HEADER, DEADLINE_HEADER, TENANT_HEADER, TIER_HEADER, TOKENS_HEADER, described
 from millpond_core.processor import NEVER, Partition, Record, Unread, mark_of
 from millpond_core.processor.unread import ROW
 
@@ -49,19 +49,20 @@ def test_what_it_finds_is_what_a_look_at_each_record_finds(
     due = {each.offset for each in left if int(each.headers[0][1]) <= now_ms}
     assert len(unread) == len(left)
     assert unread.overdue(now_ms) == sorted(due)
-    assert unread.having(keys) == [each.offset for each in left if each.key in keys]
+    assert unread.having("key", keys) == [each.offset for each in left if each.key in keys]
     for each, after in itertools.pairwise(left):
         assert unread.following(each.offset) == after.offset
     for offset in due:
         unread.forget(offset)
     assert unread.overdue(now_ms) == []
-    assert unread.having(keys) == [each.offset for each in left if each.key in keys and each.offset not in due]
+    assert unread.having("key", keys) == [each.offset for each in left if each.key in keys and each.offset not in due]
 
 
 def test_a_row_is_what_the_headers_say() -> None:
-    headers = ((DEADLINE_HEADER, b"7"), (TENANT_HEADER, b"acme"), (TIER_HEADER, b"overnight"), (TOKENS_HEADER, b"9"))
+    told = ((BATCH_HEADER, b"march"), (DEADLINE_HEADER, b"7"))
+    headers = (*told, (TENANT_HEADER, b"acme"), (TIER_HEADER, b"overnight"), (TOKENS_HEADER, b"9"))
     row = described(Record(Partition("t", 0), 5, 0, b"acme/a", b"", headers))
-    assert row == (5, 7, mark_of(b"acme/a"), mark_of(b"acme"), mark_of(b""), 9, 3)
+    assert row == (5, 7, mark_of(b"acme/a"), mark_of(b"acme"), mark_of(b""), mark_of(b"acme/march"), 9, 3)
 
 
 @given(st.dictionaries(st.sampled_from([DEADLINE_HEADER, TIER_HEADER, TOKENS_HEADER]), st.binary()))

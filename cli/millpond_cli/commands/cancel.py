@@ -1,4 +1,4 @@
-"""`./millpond cancel ID`"""
+"""`./millpond cancel ID`, `./millpond cancel --batch BATCH`"""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from millpond.v1 import control_pb2, result_pb2
 from millpond_cli.client import Results
+from millpond_cli.commands import batch
 from millpond_cli.delivery import deliver
 from millpond_cli.errors import CommandError
 from millpond_cli.here import addresses_here, settings_of
@@ -22,11 +23,19 @@ PATIENCE_S = 10.0
 
 
 def cancel(
-    id: Annotated[str, typer.Argument(help="The request's id.")],
+    id: Annotated[str | None, typer.Argument(help="The request's id.")] = None,
+    of_batch: Annotated[
+        str | None, typer.Option("--batch", metavar="BATCH", help="Instead: all requests with this metadata.batch.")
+    ] = None,
     tenant: Annotated[str, typer.Option(help="Whose request it is.")] = NO_TENANT,
     replay: Annotated[int, typer.Option(min=0, help="Which replay from the dead letters is meant.")] = 0,
 ) -> None:
     """End a request that waits, wherever it does, and wait for its result. One that was answered stays answered."""
+    if (id is None) == (of_batch is None):
+        raise CommandError("cancel: name either a request's id or --batch BATCH")
+    if id is None:
+        batch.cancel(of_batch or "", tenant)
+        return
     if not is_id(id):
         raise CommandError(f"an id has 1 to {MAX_ID_CHARACTERS} printable characters")
     if not is_tenant(tenant):

@@ -60,7 +60,7 @@ TAKEN_AHEAD = 200
 class ProcessorSettings:
     """max_in_flight: records of one partition taken and not finished, beyond which it is paused.
 
-    transaction_records: records finished in one transaction. scout_records: unread records of which a row is kept (45
+    transaction_records: records finished in one transaction. scout_records: unread records of which a row is kept (53
     bytes). move_after_s: seconds that one record may hold back the
     position of others that are finished. drain_s: seconds that `stop` waits for what is in flight.
     commit_s: seconds after which a transaction's end is not waited for any more, and the process must end: after a

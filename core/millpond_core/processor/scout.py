@@ -27,7 +27,7 @@ LOOK_RECORDS = 2000
 LOOK_S = 0.25
 """Seconds that a look waits where nothing comes."""
 
-Describe = Callable[[Record], tuple[int, int, int, int, int, int, int]]
+Describe = Callable[[Record], tuple[int, ...]]
 """A record's row: the fields of `unread.ROW`, in their order."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +18,19 @@ ROW = np.dtype(
         ("key", np.uint64),
         ("tenant", np.uint64),
         ("model", np.uint64),
+        ("batch", np.uint64),
         ("tokens", np.uint32),
         ("tier", np.uint8),
     ]
 )
-"""One record: 45 bytes. key, tenant and model are marks (`mark_of`); deadline_ms is since 1970; tokens are those of
-prompt and answer; tier is the number of `millpond.v1.Tier`, 0 for none."""
+"""One record: 53 bytes. key, tenant, model and batch are marks (`mark_of`); deadline_ms is since 1970; tokens are those
+of prompt and answer; tier is the number of `millpond.v1.Tier`, 0 for none."""
 
 _FIRST_ROWS = 1024
 
 
 def mark_of(text: bytes) -> int:
-    """64 bits that stand for a key, a tenant or a model inside this process; another process has others."""
+    """64 bits that stand for a key, a tenant, a model or a batch inside this process; another process has others."""
     # Python's hash is keyed anew in each process, so that nobody can choose texts that share one.
     return hash(text) & 0xFFFF_FFFF_FFFF_FFFF
 
@@ -70,11 +72,11 @@ class Unread:
         rows = self.rows
         return rows["offset"][rows["deadline_ms"] <= now_ms].tolist()
 
-    def having(self, keys: Collection[bytes]) -> list[int]:
-        """Offsets of those that may have one of these keys, in ascending order."""
+    def having(self, column: Literal["key", "batch"], texts: Collection[bytes]) -> list[int]:
+        """Offsets of those of which this may be one of these texts, in ascending order."""
         rows = self.rows
-        marks = np.fromiter((mark_of(key) for key in keys), np.uint64, len(keys))
-        return rows["offset"][np.isin(rows["key"], marks)].tolist()
+        marks = np.fromiter((mark_of(text) for text in texts), np.uint64, len(texts))
+        return rows["offset"][np.isin(rows[column], marks)].tolist()
 
     def following(self, offset: int) -> int:
         """The offset of the next record after this one, as far as is known."""
@@ -88,4 +90,4 @@ class Unread:
         place = int(np.searchsorted(rows["offset"], offset))
         if place < len(rows) and rows["offset"][place] == offset:
             rows["deadline_ms"][place] = NEVER
-            rows["key"][place] = 0
+            rows["key"][place] = rows["batch"][place] = 0

@@ -7,17 +7,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from millpond_core.batch_name import BatchName
 
 MOST_BATCHES = 10_000
 """Batches that are remembered; of more, the one not heard of for the longest is forgotten, and is tried anew."""
-
-
-class BatchName(NamedTuple):
-    """A tenant's own name for requests that belong together: `metadata.batch`."""
-
-    tenant: str
-    name: str
 
 
 @dataclass
@@ -67,6 +62,10 @@ class Canary:
     def resume(self, batch: BatchName) -> None:
         """Send the rest whatever its checks say: somebody looked at it."""
         self._trial(batch).state = "open"
+
+    def forget(self, batch: BatchName) -> None:
+        """It is over."""
+        self._trials.pop(batch, None)
 
     @property
     def held(self) -> int:

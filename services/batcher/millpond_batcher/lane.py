@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,19 +17,21 @@ from opentelemetry.trace import Span
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond.v1.request_pb2 import TIER_REALTIME
 from millpond_batcher import plan
-from millpond_batcher.canary import BatchName, Canary
+from millpond_batcher.canary import Canary
 from millpond_batcher.chat_prompt import ChatPrompt
 from millpond_batcher.cost_model import Cost, CostModel, Ran
 from millpond_batcher.engine import Completion
 from millpond_batcher.plan import Batch, Wait, backlog_of, fits, retry_after_s
 from millpond_batcher.quality import Checks, Failed
 from millpond_batcher.replica import Replica
-from millpond_batcher.row import CHECKS_NAME, Row, batch_of, pressing, row_of, shared_answer
+from millpond_batcher.row import CHECKS_NAME, Row, pressing, row_of, shared_answer
 from millpond_batcher.sampling import max_tokens, sampling
 from millpond_batcher.settings import BatcherSection, prior_of
 from millpond_batcher.suspects import company_of, deaths_of, is_poison
 from millpond_core import metrics, telemetry, topics
+from millpond_core.batch_name import BatchName, batch_of
 from millpond_core.clock import Clock
+from millpond_core.control import Word
 from millpond_core.envelope import TIER_WORDS
 from millpond_core.errors import Code, EngineError, Refused
 from millpond_core.result import Answer, Failure
@@ -119,11 +122,14 @@ class Lane:
                 self._leave(job)
         self._turn()
 
-    def resume(self, batch: BatchName) -> None:
-        """Send what is held of the batch, and whatever comes of it, whether its answers pass their checks or not."""
-        self._canary.resume(batch)
-        self._admit(batch)
-        self._turn()
+    def told(self, batch: BatchName, word: Word) -> None:
+        if word == "resume":
+            self._canary.resume(batch)
+            self._admit(batch)
+            self._turn()
+        elif word == "cancel":
+            self._canary.forget(batch)
+        self._count_held()
 
     async def drain(self) -> None:
         """Finish what runs and leave what waits."""
@@ -158,7 +164,7 @@ class Lane:
                 return
             self._shared[row.key] = row
         self._rows[job] = row
-        batch = batch_of(job)
+        batch = batch_of(job.routed.request)
         if row.checks is None or batch is None or self._canary.admit(batch):
             self._wait(row)
         else:
@@ -208,7 +214,7 @@ class Lane:
         if row.jobs:
             return
         self._forget(row)
-        batch = batch_of(job) if row.checks and not row.again else None
+        batch = batch_of(job.routed.request) if row.checks and not row.again else None
         if row.task is not None:
             row.task.cancel()
         elif self._suspects.pop(row, None) is None and self._backlog.remove(row) is None and batch is not None:
@@ -411,19 +417,24 @@ class Lane:
         if failed is not None:
             metrics.series(metrics.CHECKS_FAILED, name, failed.check).inc()
         # Of an answer that is asked for twice, the first says whether the batch is at fault.
-        if not row.again and (batch := batch_of(row.first)) is not None:
+        if not row.again and (batch := batch_of(row.first.routed.request)) is not None:
             held_before = self._canary.held
             self._canary.judge(batch, failed=failed is not None)
             self._admit(batch)
             if self._canary.held > held_before:
                 logger.error(
                     "model %s: of the first answers of batch %s of tenant %s more than %d %% fail their checks, the "
-                    "last one %s: its rest is held until it is resumed or cancelled",
+                    "last one %s: its rest is held. Look at its results; then ./millpond resume %s --tenant %s, or "
+                    "./millpond cancel --batch %s --tenant %s",
                     *(name, batch.name, batch.tenant, round(self._settings.canary_failed * 100)),
                     failed.check if failed else "none",
+                    *(shlex.quote(batch.name), batch.tenant) * 2,
                 )
-            metrics.series(metrics.HELD_BATCHES, name).set(self._canary.held)
+            self._count_held()
         return failed
+
+    def _count_held(self) -> None:
+        metrics.series(metrics.HELD_BATCHES, self._model.name).set(self._canary.held)
 
     def _not_good_enough(self, row: Row, failed: Failed, usage: result_pb2.Usage, seconds: float) -> None:
         """Ask once more where its checks say so, else give it to the large model, each within its deadline."""
@@ -505,7 +516,7 @@ class Lane:
 
     def _withdraw(self, row: Row) -> None:
         """Its batch learns nothing from this row: another one may take its place."""
-        if row.checks and not row.again and (batch := batch_of(row.first)) is not None:
+        if row.checks and not row.again and (batch := batch_of(row.first.routed.request)) is not None:
             self._canary.withdraw(batch)
             self._admit(batch)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 from millpond.v1 import request_pb2, result_pb2
 from millpond_batcher.backlog import Waiting
-from millpond_batcher.canary import BatchName
 from millpond_batcher.quality import Checks
 from millpond_batcher.sampling import max_tokens
 from millpond_core.result import Answer
@@ -20,9 +19,6 @@ SHARED = "batch.same_request"
 
 CHECKS_NAME = "checks"
 """The metadata's name for the set of checks that a request wants."""
-
-BATCH_NAME = "batch"
-"""The metadata's name for the requests that a tenant sent together."""
 
 
 @dataclass(eq=False)
@@ -64,11 +60,6 @@ def row_of(job: Job, context_tokens: int, checks: Checks | None, now: float) -> 
         prefix_of(request),
     )
     return row
-
-
-def batch_of(job: Job) -> BatchName | None:
-    request = job.routed.request
-    return BatchName(request.tenant, name) if (name := request.metadata.get(BATCH_NAME)) else None
 
 
 def pressing(one: Waiting[Row], other: Waiting[Row]) -> Waiting[Row]:

@@ -10,6 +10,8 @@ from millpond_cache.decide import Outcome as Found
 from millpond_cache.decide import Verdict
 from millpond_cache.lookup import Asked, Lookup, answer_of
 from millpond_core import telemetry, topics
+from millpond_core.batch_name import BatchName
+from millpond_core.control import Word
 from millpond_core.envelope import BATCH_TOPICS
 from millpond_core.errors import Code
 from millpond_core.result import Failure
@@ -40,6 +42,8 @@ class CacheWorker:
         return False
 
     def abandon(self, jobs: Sequence[Job]) -> None: ...
+
+    def told(self, batch: BatchName, word: Word) -> None: ...
 
     async def drain(self) -> None:
         await asyncio.gather(*self._tasks)

@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from millpond_core.batch_name import BatchName
 from millpond_core.clock import Clock
+from millpond_core.control import Word
 from millpond_core.errors import Refused
 from millpond_core.result import Failure
 from millpond_core.stage import Job, Outcome, Retry, Settle
@@ -62,6 +64,8 @@ class Lane:
             self._waiting.pop(job, None)
             if call := self._running.get(job):
                 call.cancel()
+
+    def told(self, batch: BatchName, word: Word) -> None: ...
 
     async def drain(self) -> None:
         """Finish the calls that run; what waits is the next process's."""
