@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from millpond_core.batch_name import BatchName
 from millpond_core.control import Word
 from millpond_core.errors import Code, Refused
+from millpond_core.processor import Unread
 from millpond_core.result import Failure
 from millpond_core.stage import Job, Settle, Worker
 
@@ -51,6 +52,12 @@ class Lanes:
     def abandon(self, jobs: Sequence[Job]) -> None:
         for lane in self._lanes.values():
             lane.abandon(jobs)
+
+    async def ahead(self, unread: Unread, held: Collection[bytes], room: int) -> Sequence[int]:
+        offsets: list[int] = []
+        for lane in self._lanes.values():
+            offsets += await lane.ahead(unread, held, room - len(offsets))
+        return offsets
 
     def told(self, batch: BatchName, word: Word) -> None:
         for lane in self._lanes.values():

@@ -12,7 +12,7 @@ import heapq
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -116,6 +116,13 @@ class Worker(Protocol):
         """Finish what runs; no new jobs will come. What only waits may be left."""
         ...
 
+    async def ahead(self, unread: Unread, held: Collection[bytes], room: int) -> Sequence[int]:
+        """Offsets of what is to be taken before its turn, to wait here; `room` of them at most.
+
+        held: keys of batches of which nothing is to be started.
+        """
+        ...
+
     def told(self, batch: BatchName, word: Word) -> None:
         """Somebody said this of a batch. Of its jobs those that are to end or to wait were taken back before."""
 
@@ -193,12 +200,17 @@ class Stage:
                 due.append(job)
         self._start(due)
 
-    def ahead(self, unread: Unread) -> Sequence[int]:
+    async def ahead(self, unread: Unread, room: int) -> Sequence[int]:
         offsets = set(unread.overdue(int(self._clock.now() * 1000)))
         if self._control.cancelled:
             offsets.update(unread.having("key", self._control.cancelled))
         if batches := self._control.batches("cancel"):
             offsets.update(unread.having("batch", [batch.key for batch in batches]))
+        held = [batch.key for batch in self._control.batches("hold")]
+        if any(self._held.values()):
+            # What is held takes the places of others, which are had all the same.
+            offsets.update(unread.waiting(held)["offset"][:room].tolist())
+        offsets.update(await self._worker.ahead(unread, held, room))
         return sorted(offsets)
 
     def release(self, taken: Taken) -> bool:

@@ -50,6 +50,10 @@ class Bench:
     dropped: list[Taken] = field(default_factory=list)
     wanted: list[bytes] = field(default_factory=list)
     """Keys of records that are to be taken before their turn."""
+    looks: int = 0
+    """How often it was asked for them."""
+    greedy: bool = False
+    """Whether to take whatever there is room for."""
 
     def submit(self, taken: Sequence[Taken]) -> None:
         self.held += taken
@@ -74,7 +78,10 @@ class Bench:
     def drop(self, taken: Sequence[Taken]) -> None:
         self.dropped += taken
 
-    def ahead(self, unread: Unread) -> Sequence[int]:
+    async def ahead(self, unread: Unread, room: int) -> Sequence[int]:
+        self.looks += 1
+        if self.greedy:
+            return unread.rows["offset"][unread.rows["key"] != 0][:room].tolist()
         return unread.having("key", self.wanted)
 
     async def drain(self) -> None:
@@ -333,6 +340,29 @@ async def test_a_record_far_back_is_taken_before_its_turn_and_not_again(cluster:
         await until(lambda: len(line.results()) >= 100, task)
     assert line.results() == sorted(f"k{number}" for number in range(100))
     assert not {b"k70", b"k90", b"k91"} & {each.record.key for each in bench.held}
+
+
+async def test_what_waits_here_before_its_turn_is_bounded_as_well(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millpond_core.processor.processor.TAKEN_AHEAD", 7)
+    settings = ProcessorSettings(max_in_flight=10, max_poll_records=5)
+    line = Line(cluster, tmp_path, partitions=1, settings=settings)
+    for number in range(100):
+        line.send(f"k{number}")
+    processor, bench = line.replica(auto=False)
+    bench.greedy = True
+    async with running(processor) as task:
+        await until(lambda: len(bench.held) >= 10 + 7, task)
+        looks = bench.looks
+        await until(lambda: bench.looks > looks + 3, task)
+        # One poll may come on top of the bound before the partition is paused.
+        assert processor.in_flight < 10 + 7 + 5
+        while len(line.results()) < 100:
+            await until(lambda: bool(bench.held) or len(line.results()) == 100, task)
+            bench.answer_all()
+            await asyncio.sleep(0)
+    assert line.results() == sorted(f"k{number}" for number in range(100))
 
 
 async def test_a_full_map_is_emptied_by_moving_what_holds_it_up(cluster: Cluster, tmp_path: Path) -> None:

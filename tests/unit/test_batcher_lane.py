@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import pytest_asyncio
 from batcher_triton import Triton, serving
@@ -25,9 +26,11 @@ from millpond_core import topics
 from millpond_core.batch_name import BatchName
 from millpond_core.clock import SystemClock
 from millpond_core.control import Word
+from millpond_core.envelope import described
 from millpond_core.errors import Code
-from millpond_core.processor import OffsetMap, Partition, Record, Taken
+from millpond_core.processor import OffsetMap, Partition, Record, Taken, Unread
 from millpond_core.processor.processor import Assignment
+from millpond_core.processor.unread import ROW
 from millpond_core.result import Answer, Failure
 from millpond_core.settings import ModelSettings, Settings
 from millpond_core.stage import Forward, Job, Outcome, Retry
@@ -460,6 +463,39 @@ async def test_a_batch_is_said_to_be_held_with_what_to_do_and_no_longer_once_som
             assert held_batches() == 1
             pond.lane.told(BatchName("acme", batch), word)
             assert held_batches() == 0
+        await pond.lane.close()
+
+
+def row_of(offset: int, tenant: str, due_s: float, *, model: str = "", batch: bytes = b"") -> tuple[int, ...]:
+    """due_s: seconds from now."""
+    headers = (
+        ("tenant", tenant.encode()),
+        ("deadline-ms", str(int((SystemClock().now() + due_s) * 1000)).encode()),
+        ("tier", b"overnight"),
+        ("tokens", b"100"),
+        ("model", (model or Settings().model_of_role("small").name).encode()),
+        ("batch", batch),
+    )
+    return described(Record(PARTITION, offset, 0, b"", None, headers))
+
+
+async def test_of_what_waits_unread_a_lane_asks_for_what_it_would_send_next() -> None:
+    """Its own model's, no held batch's; a tenant's that has nothing here, and what is due earlier than all that is."""
+    async with serving(Triton(state="loading")) as triton:
+        pond = Pond(triton, model={"max_rows": 4})
+        pond.lane.start([pond.job(f"{number}\nok", TIER_OVERNIGHT) for number in range(8)])
+        unread = Unread()
+        rows = [
+            row_of(10, "acme", 5000),
+            row_of(11, "globex", 5000),
+            row_of(12, "globex", 5000, model="other"),
+            row_of(13, "globex", 5000, batch=b"march"),
+            row_of(14, "acme", 600),
+        ]
+        unread.append(np.array(rows, ROW))
+        assert await pond.lane.ahead(unread, [b"globex/march"], 10) == [11, 14]
+        # It was looked through a moment ago.
+        assert not await pond.lane.ahead(unread, [], 10)
         await pond.lane.close()
 
 

@@ -453,6 +453,35 @@ def test_overnight_requests_go_when_all_of_them_together_take_until_their_deadli
     assert step.reason == "deadline"
 
 
+def test_overnight_requests_go_when_they_and_what_is_expected_take_until_their_deadline() -> None:
+    """As above, but for most of it being known by its tokens alone."""
+    work_s = COST.mean_s(50, 50, 64) / 64
+    left = backlog([waiting(TIER_OVERNIGHT, arrived_s=NOW - 60, deadline_s=NOW + 40_000)])
+    source = Source()
+    left.expect(source, [(NOW + 60 + 3000 * work_s, 3000 * 100)])
+    assert isinstance(plan(left, BUSY, DEFAULT, NOW), Wait)
+    step = plan(left, BUSY, DEFAULT, NOW + 51)
+    assert isinstance(step, Batch)
+    assert step.reason == "deadline"
+    left = backlog([waiting(TIER_OVERNIGHT, arrived_s=NOW - 60, deadline_s=NOW + 40_000)])
+    left.expect(Source(), [(NOW + 1, 1e9)])
+    assert isinstance(plan(left, BUSY, DEFAULT, NOW), Wait), "its source is no more"
+
+
+class Source:
+    """Where more waits."""
+
+
+@given(waitings(), st.sampled_from(TIERS), st.integers(1, 20))
+def test_a_tenants_first_deadlines_are_its_earliest(
+    those: Sequence[Waiting[int]], tier: request_pb2.Tier, most: int
+) -> None:
+    first = dict(backlog(those, replace(DEFAULT, pads=True)).first(tier, most))
+    for tenant in TENANTS:
+        deadlines = sorted(each.deadline_s for each in those if (each.tenant, each.tier) == (tenant, tier))
+        assert first.get(tenant, []) == deadlines[:most]
+
+
 def test_requests_with_one_prefix_go_together_where_their_deadlines_leave_it_open() -> None:
     those = [waiting(TIER_STANDARD, number, prefix=b"ab"[number % 2 : number % 2 + 1]) for number in range(60)]
     drawn = backlog(those).draw(backlog(those).groups()[0], Room(30, 1 << 31, unlimited))

@@ -201,7 +201,7 @@ class Desk:
     def drop(self, taken: Sequence[Taken]) -> None:
         """Nothing: late answers come all the same, and must be of no effect."""
 
-    def ahead(self, unread: Unread) -> Sequence[int]:
+    async def ahead(self, unread: Unread, room: int) -> Sequence[int]:
         return ()
 
     async def drain(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,8 @@ class Recorder:
     started: list[Job] = field(default_factory=list)
     abandoned: list[Job] = field(default_factory=list)
     heard: list[tuple[BatchName, Word]] = field(default_factory=list)
+    ahead_of_turn: Sequence[int] = ()
+    asked_ahead: tuple[Collection[bytes], int] | None = None
     running: bool = False
     """Whether it works on its jobs already."""
 
@@ -74,6 +76,10 @@ class Recorder:
         self.abandoned += jobs
 
     async def drain(self) -> None: ...
+
+    async def ahead(self, unread: Unread, held: Collection[bytes], room: int) -> Sequence[int]:
+        self.asked_ahead = (held, room)
+        return self.ahead_of_turn
 
     def told(self, batch: BatchName, word: Word) -> None:
         self.heard.append((batch, word))
@@ -332,24 +338,45 @@ def test_one_that_was_answered_stays_answered() -> None:
     assert bench.result().status == result_pb2.STATUS_OK
 
 
-def test_what_waits_unread_is_wanted_once_it_is_overdue_or_cancelled() -> None:
+async def test_what_waits_unread_is_wanted_once_it_is_overdue_or_cancelled_or_the_worker_asks_for_it() -> None:
     bench = Bench()
+    unread = unread_of(bench, ("early", "late", "cancelled", "march"))
+    assert await bench.stage.ahead(unread, 5) == []
+    bench.clock.advance(11)
+    assert await bench.stage.ahead(unread, 5) == [0]
+    cancel(bench, "cancelled")
+    assert await bench.stage.ahead(unread, 5) == [0, 2]
+    say(bench, "cancel")
+    assert await bench.stage.ahead(unread, 5) == [0, 2, 3]
+    bench.worker.ahead_of_turn = [1]
+    assert await bench.stage.ahead(unread, 5) == [0, 1, 2, 3]
+    assert bench.worker.asked_ahead == ([], 5)
+
+
+async def test_what_is_held_does_not_hold_up_what_waits_unread_behind_it() -> None:
+    bench = Bench()
+    say(bench, "hold")
+    unread = unread_of(bench, ("march", "one", "march", "two", "three"))
+    assert await bench.stage.ahead(unread, 2) == []
+    bench.take(of_march())
+    assert await bench.stage.ahead(unread, 2) == [1, 3]
+    assert bench.worker.asked_ahead == ([MARCH.key], 2)
+    say(bench, "resume")
+    assert await bench.stage.ahead(unread, 2) == []
+
+
+def unread_of(bench: Bench, ids: Sequence[str]) -> Unread:
+    """ "early" is due in 10 s, the others in a minute; "march" is of that batch."""
     unread = Unread()
     rows: list[tuple[int, ...]] = []
-    for offset, id in enumerate(("early", "late", "cancelled", "march")):
+    for offset, id in enumerate(ids):
         envelope = of_march() if id == "march" else routed()
         envelope.request.id = id
         envelope.decision.deadline.FromSeconds(int(NOW) + (10 if id == "early" else 60))
         sent = routed_record(topics.BATCH_STANDARD, envelope, bench.tracing.send(topics.BATCH_STANDARD, None))
         rows.append(described(Record(bench.assignment.partition, offset, 0, sent.key, sent.value, sent.headers)))
     unread.append(np.array(rows, ROW))
-    assert bench.stage.ahead(unread) == []
-    bench.clock.advance(11)
-    assert bench.stage.ahead(unread) == [0]
-    cancel(bench, "cancelled")
-    assert bench.stage.ahead(unread) == [0, 2]
-    say(bench, "cancel")
-    assert bench.stage.ahead(unread) == [0, 2, 3]
+    return unread
 
 
 def test_a_job_that_comes_too_late_is_not_started() -> None:

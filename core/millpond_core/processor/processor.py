@@ -53,7 +53,7 @@ SCOUT_AFTER_S = 1.0
 """Seconds that a partition's records must have waited unread before they are read ahead: a short wait needs none."""
 
 TAKEN_AHEAD = 200
-"""Records that are taken ahead of their turn at once."""
+"""Records that are taken ahead of their turn at once, and in hand of one partition beyond `max_in_flight`."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,11 @@ class Strategy(Protocol):
         """The partition is gone: these outcomes are not wanted any more."""
         ...
 
-    def ahead(self, unread: Unread) -> Sequence[int]:
-        """Offsets of unread records that are to be taken before their turn, in ascending order."""
+    async def ahead(self, unread: Unread, room: int) -> Sequence[int]:
+        """Offsets of unread records that are to be taken before their turn, in ascending order.
+
+        room: how many of them may be taken to wait here; what ends at once has room.
+        """
         ...
 
     async def drain(self) -> None:
@@ -347,7 +350,8 @@ class Processor:
                 if unread is None or assignment.offsets.fullness >= MOVE_FULLNESS:
                     continue
                 unread.drop_before(assignment.offsets.following)
-                if wanted := self._strategy.ahead(unread)[:TAKEN_AHEAD]:
+                room = max(self._settings.max_in_flight + TAKEN_AHEAD - assignment.offsets.unfinished, 0)
+                if wanted := (await self._strategy.ahead(unread, room))[:TAKEN_AHEAD]:
                     records = await scout.fetch(assignment.partition, wanted)
                     found = [(record, unread.following(record.offset)) for record in records]
                     for record in records:

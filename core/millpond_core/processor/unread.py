@@ -78,6 +78,15 @@ class Unread:
         marks = np.fromiter((mark_of(text) for text in texts), np.uint64, len(texts))
         return rows["offset"][np.isin(rows[column], marks)].tolist()
 
+    def waiting(self, without: Collection[bytes]) -> NDArray[np.void]:
+        """Rows of those that were not taken, and whose batch is none of these."""
+        rows = self.rows
+        rows = rows[rows["deadline_ms"] != NEVER]
+        if not without:
+            return rows
+        marks = np.fromiter((mark_of(text) for text in without), np.uint64, len(without))
+        return rows[np.isin(rows["batch"], marks, invert=True)]
+
     def following(self, offset: int) -> int:
         """The offset of the next record after this one, as far as is known."""
         rows = self.rows

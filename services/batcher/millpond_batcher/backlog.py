@@ -13,10 +13,11 @@ import heapq
 import itertools
 import math
 from bisect import bisect_left, insort
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 from millpond.v1 import request_pb2
 
@@ -133,6 +134,7 @@ class Backlog(Generic[Item]):
         self.next_sum_s = math.inf
         """When the sum over all that waits is to be made anew; never, while nothing has changed."""
         self._start_of_all_s = math.inf
+        self._expected: WeakKeyDictionary[Hashable, Sequence[tuple[float, float]]] = WeakKeyDictionary()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -167,15 +169,35 @@ class Backlog(Generic[Item]):
         """Of the group's most pressed request."""
         return self._entries[self._groups[group].starts[0][1]][0].deadline_s
 
+    def first(self, tier: request_pb2.Tier, most: int) -> Iterator[tuple[str, Sequence[float]]]:
+        """Of each tenant that waits: the first deadlines of so many requests, in ascending order."""
+        deadlines: dict[str, list[float]] = defaultdict(list)
+        for group, queues in self._groups.items():
+            if group.tier == tier:
+                for tenant, places in queues.tenants.items():
+                    deadlines[tenant] += (place.deadline_s for place in places)
+        for tenant, those in deadlines.items():
+            yield tenant, heapq.nsmallest(most, those)
+
+    def expect(self, source: Hashable, due: Sequence[tuple[float, float]]) -> None:
+        """More waits elsewhere: (deadline in seconds since 1970, tokens). It counts as long as its source is there."""
+        self._expected[source] = due
+        self._changed()
+
     def start_of_all_s(self, now: float) -> float:
         """From when on the engine must be kept full for everything to be done by its deadline; seconds since 1970.
 
-        Summed up once a second at most, since it looks at everything; `next_sum_s` says when the next sum is due.
+        What is expected takes as long for each token as what waits here. Summed up once a second at most, since it
+        looks at everything; `next_sum_s` says when the next sum is due.
         Source: the processor demand of earliest deadline first, Baruah, Rosier and Howell 1990.
         """
         if self.next_sum_s <= now or now < self._summed_at:
             self._summed_at, self.next_sum_s = now, math.inf
-            due = sorted((waiting.deadline_s, self._work_s(waiting)) for waiting, _ in self._entries.values())
+            due = [(waiting.deadline_s, self._work_s(waiting)) for waiting, _ in self._entries.values()]
+            tokens = sum(waiting.tokens for waiting, _ in self._entries.values())
+            token_s = sum(work for _, work in due) / tokens if tokens else 0.0
+            due += ((at_s, count * token_s) for those in self._expected.values() for at_s, count in those)
+            due.sort()
             work_s = itertools.accumulate(work for _, work in due)
             starts = (deadline_s - until for (deadline_s, _), until in zip(due, work_s, strict=True))
             self._start_of_all_s = min(starts, default=math.inf)

@@ -6,6 +6,7 @@ A systematic error in a thousand prompts (a wrong template, a schema that no ans
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,10 +68,14 @@ class Canary:
         """It is over."""
         self._trials.pop(batch, None)
 
+    def is_held(self, batch: BatchName) -> bool:
+        trial = self._trials.get(batch)
+        return trial is not None and trial.state == "held"
+
     @property
-    def held(self) -> int:
+    def held(self) -> Sequence[BatchName]:
         """Batches whose rest is held."""
-        return sum(trial.state == "held" for trial in self._trials.values())
+        return [batch for batch, trial in self._trials.items() if trial.state == "held"]
 
     def _trial(self, batch: BatchName) -> _Trial:
         trial = self._trials.setdefault(batch, _Trial())

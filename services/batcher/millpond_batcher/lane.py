@@ -7,16 +7,18 @@ import logging
 import random
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
+from weakref import WeakKeyDictionary
 
 from opentelemetry.trace import Span
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond.v1.request_pb2 import TIER_REALTIME
 from millpond_batcher import plan
+from millpond_batcher.ahead import ahead, demand
 from millpond_batcher.canary import Canary
 from millpond_batcher.chat_prompt import ChatPrompt
 from millpond_batcher.cost_model import Cost, CostModel, Ran
@@ -34,12 +36,17 @@ from millpond_core.clock import Clock
 from millpond_core.control import Word
 from millpond_core.envelope import TIER_WORDS
 from millpond_core.errors import Code, EngineError, Refused
+from millpond_core.processor import Unread, mark_of
 from millpond_core.result import Answer, Failure
 from millpond_core.settings import ModelSettings
 from millpond_core.stage import Forward, Job, Retry, Settle
 from millpond_core.telemetry import Tracing
 
 logger = logging.getLogger(__name__)
+
+
+LOOK_EVERY_S = 1.0
+"""Between two looks through what waits unread in a partition."""
 
 
 @dataclass(eq=False)
@@ -98,6 +105,8 @@ class Lane:
         """Rows that wait to run apart from the others, and how often the model died under each."""
         self._running: Counter[tuple[str, request_pb2.Tier]] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._looked_s: WeakKeyDictionary[Unread, float] = WeakKeyDictionary()
+        """When each table of what waits unread was looked through."""
         self._draining = False
         self._timer: asyncio.TimerHandle | None = None
         for replica in replicas:
@@ -121,6 +130,38 @@ class Lane:
             if job in self._rows:
                 self._leave(job)
         self._turn()
+
+    async def ahead(self, unread: Unread, held: Collection[bytes], room: int) -> Sequence[int]:
+        """What the plan would send next of what waits unread; and how much all of that is, is told to the plan."""
+        now = self._clock.now()
+        if abs(now - self._looked_s.get(unread, 0.0)) < LOOK_EVERY_S:
+            return ()
+        self._looked_s[unread] = now
+        passed = [*held, *(batch.key for batch in self._canary.held)]
+        most = self._model.max_rows * len(self._replicas)
+        hands = {
+            tier: {
+                mark_of(tenant.encode()): [int(deadline_s * 1000) for deadline_s in deadlines]
+                for tenant, deadlines in self._backlog.first(tier, most)
+            }
+            for tier in plan.TIERS
+        }
+        model = mark_of(self._model.name.encode())
+
+        def look() -> tuple[Sequence[int], Sequence[tuple[float, float]]]:
+            rows = unread.waiting(passed)
+            rows = rows[rows["model"] == model]
+            offsets: list[int] = []
+            for tier, hand in hands.items():
+                of_tier = rows[rows["tier"] == tier]
+                offsets += ahead(of_tier, hand, most=most, room=room - len(offsets)).tolist()
+            return offsets, demand(rows, now)
+
+        # A million rows take a good part of a second.
+        offsets, due = await asyncio.to_thread(look)
+        self._backlog.expect(unread, due)
+        self._turn()
+        return offsets
 
     def told(self, batch: BatchName, word: Word) -> None:
         if word == "resume":
@@ -418,10 +459,10 @@ class Lane:
             metrics.series(metrics.CHECKS_FAILED, name, failed.check).inc()
         # Of an answer that is asked for twice, the first says whether the batch is at fault.
         if not row.again and (batch := batch_of(row.first.routed.request)) is not None:
-            held_before = self._canary.held
+            was_held = self._canary.is_held(batch)
             self._canary.judge(batch, failed=failed is not None)
             self._admit(batch)
-            if self._canary.held > held_before:
+            if self._canary.is_held(batch) and not was_held:
                 logger.error(
                     "model %s: of the first answers of batch %s of tenant %s more than %d %% fail their checks, the "
                     "last one %s: its rest is held. Look at its results; then ./millpond resume %s --tenant %s, or "
@@ -434,7 +475,7 @@ class Lane:
         return failed
 
     def _count_held(self) -> None:
-        metrics.series(metrics.HELD_BATCHES, self._model.name).set(self._canary.held)
+        metrics.series(metrics.HELD_BATCHES, self._model.name).set(len(self._canary.held))
 
     def _not_good_enough(self, row: Row, failed: Failed, usage: result_pb2.Usage, seconds: float) -> None:
         """Ask once more where its checks say so, else give it to the large model, each within its deadline."""

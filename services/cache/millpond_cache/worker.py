@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cache.decide import Outcome as Found
@@ -14,6 +14,7 @@ from millpond_core.batch_name import BatchName
 from millpond_core.control import Word
 from millpond_core.envelope import BATCH_TOPICS
 from millpond_core.errors import Code
+from millpond_core.processor import Unread
 from millpond_core.result import Failure
 from millpond_core.stage import Forward, Job, Outcome, Settle
 
@@ -42,6 +43,9 @@ class CacheWorker:
         return False
 
     def abandon(self, jobs: Sequence[Job]) -> None: ...
+
+    async def ahead(self, unread: Unread, held: Collection[bytes], room: int) -> Sequence[int]:  # noqa: ARG002
+        return ()
 
     def told(self, batch: BatchName, word: Word) -> None: ...
 

@@ -7,13 +7,14 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from millpond_core.batch_name import BatchName
 from millpond_core.clock import Clock
 from millpond_core.control import Word
 from millpond_core.errors import Refused
+from millpond_core.processor import Unread
 from millpond_core.result import Failure
 from millpond_core.stage import Job, Outcome, Retry, Settle
 from millpond_frontier.attempt import CallFailed, attempt_of, attempts_of, pause_s, retry_after_s
@@ -64,6 +65,9 @@ class Lane:
             self._waiting.pop(job, None)
             if call := self._running.get(job):
                 call.cancel()
+
+    async def ahead(self, unread: Unread, held: Collection[bytes], room: int) -> Sequence[int]:  # noqa: ARG002
+        return ()
 
     def told(self, batch: BatchName, word: Word) -> None: ...
 
