@@ -6,7 +6,7 @@ Every stage hears everything and keeps what may concern a request that has not c
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from millpond.v1 import control_pb2
@@ -33,10 +33,20 @@ WORDS: Mapping[str, Word] = {"cancel_batch": "cancel", "hold_batch": "hold", "re
 """By the action's name in `Control`."""
 
 
-class Control:
-    """Which requests were cancelled, and what was said of which batch."""
+MOST_PREFIX = 512
+"""Characters of what questions may be said to begin with: an order must fit into a record."""
 
-    def __init__(self) -> None:
+Invalidated = Callable[[control_pb2.Invalidate, float], None]
+"""Hears an order to forget answers, and when it was given: seconds since 1970, as its record says."""
+
+
+class Control:
+    """Which requests were cancelled, and what was said of which batch. Who keeps answers hears of orders to forget them,
+    and of each as it is read.
+    """
+
+    def __init__(self, invalidated: Invalidated | None = None) -> None:
+        self._invalidated = invalidated
         self._cancelled: dict[bytes, None] = {}
         """Keys, in the order in which they were heard."""
         self._news: list[bytes] = []
@@ -65,6 +75,10 @@ class Control:
                     batch, word = _said_of_batch(control)
                     self._batch_news[batch] = word
                     _remember(self._words, batch, word)
+                elif control.HasField("invalidate"):
+                    check(control.invalidate)
+                    if self._invalidated:
+                        self._invalidated(control.invalidate, record.timestamp_ms / 1000)
                 else:
                     key = _cancelled_by(control.cancel)
                     self._news.append(key)
@@ -90,6 +104,21 @@ def _remember(memory: dict[Key, Value], key: Key, value: Value) -> None:
     memory[key] = value
     if len(memory) > REMEMBERED:
         del memory[next(iter(memory))]
+
+
+def check(order: control_pb2.Invalidate) -> None:
+    """Raises Refused where it does not say which answers are meant."""
+    narrowed = order.source_id or order.tag or order.prefix or order.model or order.HasField("older_than")
+    if bool(order.tenant) == order.all_tenants:
+        raise Refused(Code.INVALID_FIELD, "either tenant or all_tenants is needed")
+    if order.tenant and not is_tenant(order.tenant):
+        raise Refused(Code.INVALID_FIELD, "tenant: must be the tenant of a request")
+    if order.all_tenants and not narrowed:
+        raise Refused(Code.INVALID_FIELD, "all_tenants: say which, by older_than, model, tag, prefix or source_id")
+    if order.source_id and not is_id(order.source_id):
+        raise Refused(Code.INVALID_FIELD, "source_id: must be the id of a request")
+    if len(order.prefix) > MOST_PREFIX:
+        raise Refused(Code.INVALID_FIELD, f"prefix: has over {MOST_PREFIX} characters")
 
 
 def _cancelled_by(cancel: control_pb2.Cancel) -> bytes:

@@ -44,12 +44,11 @@ class Listener:
             thread.shutdown(wait=False)
 
 
-async def caught_up(broker: Broker, partitions: int) -> Listener:
+async def caught_up(broker: Broker, partitions: int, control: Control) -> Listener:
     """A listener that has heard what was said until now: a process that starts again runs nothing that was cancelled.
 
     Call it before the broker is polled; it waits for as long as Kafka does not answer.
     """
-    control = Control()
     starts: dict[Partition, int] = {}
     for number in range(partitions):
         partition = Partition(topics.CONTROL, number)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
+from millpond.v1 import control_pb2
 from millpond_core import topics
+from millpond_core.control import Control, Invalidated
 from millpond_core.control_listener import caught_up
 from millpond_core.dead_letter import dead_letter
 from millpond_core.envelope import as_requested, described
@@ -36,10 +38,12 @@ async def serve_stage(
     *,
     processor: ProcessorSettings | None = None,
     claims: bool = False,
+    invalidated: Invalidated | None = None,
 ) -> None:
     """Work on every topic that `topics.TOPICS` gives this service to read, until it is told to stop.
 
     make_worker: called once, when Kafka is there. claims: requests enter the stages here.
+    invalidated: hears orders to forget answers, in the event loop, all that stand on ai.control before it is ready.
     ai.learn is not read: it is no request. Raises Fenced when another process takes this replica's place, and
     WrongSetting where claims cannot be kept.
     """
@@ -50,7 +54,8 @@ async def serve_stage(
     reads = [topic.name for topic in declared if service in topic.readers and topic.name in topics.ENVELOPES]
     broker = await runtime.unless_stopping(_join(service, settings, reads))
 
-    listener = await runtime.unless_stopping(caught_up(broker, settings.partitions))
+    control = Control(_in_the_loop(invalidated) if invalidated else None)
+    listener = await runtime.unless_stopping(caught_up(broker, settings.partitions, control))
 
     def make_strategy(finish: Finish) -> Stage:
         return Stage(
@@ -60,7 +65,7 @@ async def serve_stage(
             models=settings.models,
             clock=runtime.clock,
             tracing=runtime.tracing,
-            control=listener.control,
+            control=control,
         )
 
     running = Processor(
@@ -88,6 +93,16 @@ async def serve_stage(
         for task in (working, listening, watching, stopping):
             task.cancel()
         await asyncio.wait((working, listening))
+
+
+def _in_the_loop(invalidated: Invalidated) -> Invalidated:
+    """What stands on ai.control at the start is read in another thread."""
+    loop = asyncio.get_running_loop()
+
+    def heard(order: control_pb2.Invalidate, given_s: float) -> None:
+        loop.call_soon_threadsafe(invalidated, order, given_s)
+
+    return heard
 
 
 def _claims_folder(settings: Settings) -> Path:

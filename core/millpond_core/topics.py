@@ -63,8 +63,9 @@ TOPICS = (
         30 * DAY_MS,
         {"max.message.bytes": str(4 << 20)},
     ),
-    # Each process reads it from its beginning: no longer than a request may wait.
-    Topic(CONTROL, ("producer",), ("cache", "batcher", "frontier")),
+    # Each process reads it from its beginning: no longer than a request may wait. The cache passes on what it was told
+    # over gRPC.
+    Topic(CONTROL, ("producer", "cache"), ("cache", "batcher", "frontier")),
 )
 
 

@@ -105,8 +105,8 @@ class Cache:
         assert topic in ELSEWHERE, json.loads(value)
         return topic, envelope_pb2.Routed.FromString(value)
 
-    def teach(self, routed: envelope_pb2.Routed, text: str) -> None:
-        """As a model's stage does it when it answers."""
+    def teach(self, routed: envelope_pb2.Routed, text: str, answered_ns: int | None = None) -> None:
+        """As a model's stage does it when it answers. answered_ns: since 1970; now, unless it is given."""
         learned = envelope_pb2.Learned(
             request=routed.request,
             output=result_pb2.Output(text=text, finish_reason="stop"),
@@ -115,7 +115,7 @@ class Cache:
         )
         if routed.HasField("embedding"):
             learned.embedding.CopyFrom(routed.embedding)
-        learned.answered_at.FromNanoseconds(time.time_ns())
+        learned.answered_at.FromNanoseconds(answered_ns or time.time_ns())
         key = key_of(routed.request.tenant, routed.request.id)
         self.send(Outgoing(topics.LEARN, key, learned.SerializeToString()))
 
@@ -357,6 +357,29 @@ def test_a_copy_is_dropped_and_a_conflict_goes_to_the_dead_letters(cache: Cache)
     until(lambda: cache.outcome(routed(request("And then?"))) and cache.letters)
     (letter,) = cache.letters
     assert dict(letter.headers() or [])["dead-letter-reason"] == b"id_conflict"
+
+
+# What it is to forget
+
+
+def test_an_order_on_the_control_topic_reaches_what_was_learned_and_what_is_learned_late(
+    cache_with_store: Cache,
+) -> None:
+    cache = cache_with_store
+    first = routed(request("What does a mill cost?", metadata={"cache_tag": "prices"}))
+    answered_ns = time.time_ns()
+    cache.teach(first, "A fortune.", answered_ns)
+    until(lambda: cache.reason(first.request) == "cache.exact")
+    order = b'{"invalidate": {"tenant": "acme", "tag": "prices", "by": "a test"}}'
+    cache.send(Outgoing(topics.CONTROL, b"acme", order))
+    until(lambda: cache.reason(first.request) == "cache.miss.no_embedding")
+    # The same answer, read once more, and one behind it that is not meant.
+    cache.teach(first, "A fortune.", answered_ns)
+    other = routed(request("What does a mill earn?"))
+    other.request.id = first.request.id
+    cache.teach(other, "Little.")
+    until(lambda: cache.reason(other.request) == "cache.exact")
+    assert cache.reason(first.request) == "cache.miss.no_embedding"
 
 
 # The sync tier's side

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from millpond_cache.memory_store import MemoryStore
-from millpond_cache.recent import SEEN_S, Forgotten, Recent
+from millpond_cache.recent import MOST_BROAD, Forgotten, Recent
 from millpond_cache.store import Entry, Lesson, Which
 
 NOW = 1_000_000.0
@@ -27,6 +29,15 @@ ENTRY = Entry(
     answered_at=NOW - 10,
     expires_at=int(NOW) + 60,
     tag="sea",
+)
+
+
+WHICHES = st.builds(
+    Which,
+    tenant=st.sampled_from(["", "acme"]),
+    source_id=st.sampled_from(["", "r-1"]),
+    tag=st.sampled_from(["", "sea", "land"]),
+    older_than=st.just(NOW),
 )
 
 
@@ -56,10 +67,22 @@ async def test_what_fits_in_all_that_is_said_is_forgotten(which: Which, fits: bo
     assert bool(await store.get(["k"])) != fits
 
 
-def test_what_was_answered_before_is_hidden_for_as_long_as_the_store_may_show_it() -> None:
+@given(st.lists(WHICHES, max_size=6), st.sampled_from(["acme", "other"]), st.sampled_from(["r-1", "r-2"]))
+def test_what_was_ordered_to_be_forgotten_is_hidden_and_nothing_else(
+    orders: list[Which], tenant: str, source_id: str
+) -> None:
     forgotten = Forgotten()
-    forgotten.forget(Which(tag="sea"), NOW)
-    assert forgotten.hides(ENTRY, NOW + SEEN_S)
-    assert not forgotten.hides(replace(ENTRY, tag="land"), NOW)
-    assert not forgotten.hides(replace(ENTRY, answered_at=NOW + 1), NOW + 2)
-    assert not forgotten.hides(ENTRY, NOW + SEEN_S + 1)
+    for each in orders:
+        forgotten.forget(each)
+    entry = replace(ENTRY, tenant=tenant, source_id=source_id)
+    # Of two orders about one request alone, the later one counts: it reaches as far and further.
+    assert forgotten.hides(entry) == any(each.fits(entry) for each in orders)
+
+
+def test_what_is_remembered_of_orders_is_bounded() -> None:
+    forgotten = Forgotten()
+    for number in range(MOST_BROAD + 1):
+        forgotten.forget(Which(tag=str(number)))
+    assert not forgotten.hides(replace(ENTRY, tag="0"))
+    assert forgotten.hides(replace(ENTRY, tag="1"))
+    assert forgotten.hides(replace(ENTRY, tag=str(MOST_BROAD)))

@@ -7,8 +7,9 @@ import pytest
 
 from cache_heads import PERSONAL, heads
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
-from millpond_cache.lesson import Keeping, lesson_of
+from millpond_cache.lesson import Keeping, keeping_of, lesson_of
 from millpond_cache.partition import question_of
+from millpond_cache.settings import CacheSettings
 from millpond_cache.store import MAX_OUTPUT_BYTES
 from millpond_core.embedding import pack
 
@@ -71,6 +72,35 @@ def test_the_time_counts_from_the_answer(asked_s: int, kept_s: int) -> None:
     assert lesson is not None
     assert lesson.entry.expires_at == 1_000_001 + kept_s
     assert lesson_of(answer, KEEPING, ANSWERED_AT + kept_s + 1) is None
+
+
+@pytest.mark.parametrize(
+    ("tenant", "model", "asked_s", "kept_s"),
+    [
+        ("acme", "small-model", 0, 60),
+        ("acme", "large-model", 0, 600),
+        ("other", "small-model", 0, 60),
+        ("other", "large-model", 0, 3600),
+        ("acme", "small-model", 5000, 5000),
+    ],
+)
+def test_the_request_says_how_long_or_else_its_tenant_and_route_the_smaller_of_them(
+    tenant: str, model: str, asked_s: int, kept_s: int
+) -> None:
+    settings = CacheSettings(ttl_s=3600, ttl_s_by_tenant={"acme": 600}, ttl_s_by_model={"small-model": 60})
+    answer = learned(cache=request_pb2.CacheOptions(ttl_s=asked_s))
+    answer.request.tenant, answer.served_by.model = tenant, model
+    lesson = lesson_of(answer, keeping_of(settings, heads().cacheability), ANSWERED_AT)
+    assert lesson is not None
+    assert lesson.entry.expires_at == 1_000_001 + kept_s
+
+
+@pytest.mark.parametrize("ahead_s", [0.5, 86_400, 1e9])
+def test_a_clock_that_is_ahead_keeps_no_answer_longer(ahead_s: float) -> None:
+    now = ANSWERED_AT - ahead_s
+    lesson = lesson_of(learned(), KEEPING, now)
+    assert lesson is not None
+    assert now + KEEPING.ttl_s <= lesson.entry.expires_at <= now + KEEPING.ttl_s + 1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from millpond.v1 import envelope_pb2, request_pb2
-from millpond_cache.partition import MAX_TEXT_BYTES, key_of, partition_of, question_of
+from millpond_cache.partition import MAX_TEXT_BYTES, question_of
+from millpond_core.cache_key import answer_key, partition_of
 from millpond_core.embedding import READS_TOKENS, pack, prompt_text
 
 TEXTS = st.text(alphabet="ab\0\n:1 ", max_size=4)
@@ -91,13 +92,13 @@ def test_every_parameter_counts(name: str) -> None:
 
 
 def test_a_text_is_not_normalised() -> None:
-    assert key_of("p", "caf\u00e9") != key_of("p", "cafe\u0301")
+    assert answer_key("p", "caf\u00e9") != answer_key("p", "cafe\u0301")
 
 
 @given(st.text(), st.text(), st.text(), st.text())
 def test_no_two_keys_run_together(partition: str, text: str, other_partition: str, other_text: str) -> None:
     same = (partition, text) == (other_partition, other_text)
-    assert (key_of(partition, text) == key_of(other_partition, other_text)) == same
+    assert (answer_key(partition, text) == answer_key(other_partition, other_text)) == same
 
 
 def asked(text: str = "Where to?") -> request_pb2.Request:

@@ -29,6 +29,24 @@ def test_json_and_protobuf_say_the_same() -> None:
     assert list(control.cancelled) == [key_of("default", "a"), key_of("acme", "b", 2)]
 
 
+def test_orders_to_forget_answers_are_heard_with_the_time_of_their_record_and_cancel_nothing() -> None:
+    heard: list[tuple[control_pb2.Invalidate, float]] = []
+    control = Control(lambda order, given_s: heard.append((order, given_s)))
+    order = control_pb2.Invalidate(tenant="acme", tag="prices")
+    value = b'{"invalidate": {"tenant": "acme", "tag": "prices"}}'
+    written = control_pb2.Control(invalidate=order).SerializeToString()
+    control.hear(
+        [
+            Record(Partition("ai.control", 0), 0, 1500, None, value, ()),
+            Record(Partition("ai.control", 0), 1, 2500, None, written, PROTOBUF),
+            record(b'{"invalidate": {"tag": "prices"}}'),
+            cancelling("a"),
+        ]
+    )
+    assert heard == [(order, 1.5), (order, 2.5)]
+    assert list(control.cancelled) == [key_of("default", "a")]
+
+
 def test_news_are_told_once() -> None:
     control = Control()
     control.hear([cancelling("a")])

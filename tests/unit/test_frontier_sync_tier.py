@@ -8,9 +8,9 @@ import grpc
 import pytest
 
 from millpond_core.clock import ManualClock
+from millpond_core.publisher import Publisher
 from millpond_core.telemetry import Tracing
 from millpond_frontier.cache import Cache
-from millpond_frontier.publisher import Publisher
 from millpond_frontier.settings import FrontierSettings
 from millpond_frontier.sync_tier import SyncTier
 
@@ -29,7 +29,7 @@ async def test_what_is_no_request_is_an_invalid_argument(
     # Nobody is there: it is refused before anybody is asked.
     settings = FrontierSettings.model_validate({"kafka_bootstrap": "127.0.0.1:1", "kafka": {"log_level": "0"}})
     tracing = Tracing()
-    cache, publisher = Cache("127.0.0.1:1", 0.1, tracing), Publisher(settings, crashed)
+    cache, publisher = Cache("127.0.0.1:1", 0.1, tracing), Publisher(settings, crashed, "an answer")
     tier = SyncTier(settings, {}, cache, publisher, clock=ManualClock(), tracing=tracing, crashed=crashed)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((tier.handler(),))

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from millpond.v1 import result_pb2, services_pb2, services_pb2_grpc
+from millpond.v1 import control_pb2, result_pb2, services_pb2, services_pb2_grpc
 from millpond_cli.client import SERVICE, Requests, Results
 from millpond_cli.demo import input_file
 from millpond_cli.errors import CommandError
@@ -68,18 +68,18 @@ def invalidate(  # noqa: PLR0917
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
 ) -> None:
     """Make the cache forget answers: those that fit in everything that is said. Its log keeps who asked."""
-    before = datetime.now(UTC) - timedelta(hours=older_than_h) if older_than_h is not None else None
-    order = services_pb2.InvalidateRequest(
+    order = control_pb2.Invalidate(
         tenant="" if all_tenants else tenant,
         all_tenants=all_tenants,
         source_id=source_id,
         tag=tag,
         prefix=prefix,
         model=model,
-        older_than=before.timestamp() if before else 0.0,
         dry_run=dry_run,
         by=who(),
     )
+    if older_than_h is not None:
+        order.older_than.FromDatetime(datetime.now(UTC) - timedelta(hours=older_than_h))
     with asked(addresses_here().cache_grpc) as stub:
         found = stub.Invalidate(order, timeout=ANSWER_S)
     print(f"{found.entries} answers {'would be forgotten' if dry_run else 'forgotten'}")

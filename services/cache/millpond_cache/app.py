@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
+from millpond.v1 import control_pb2, envelope_pb2
 from millpond_cache.breaker import Breaker
 from millpond_cache.cacheable import shipped_head
 from millpond_cache.learner import Learner, learning_consumer
 from millpond_cache.ledger import Ledger
-from millpond_cache.lesson import Keeping
+from millpond_cache.lesson import keeping_of
 from millpond_cache.lookup import Lookup
 from millpond_cache.milvus_store import MilvusStore
+from millpond_cache.orders import Orders
 from millpond_cache.recent import Forgotten, Recent
 from millpond_cache.server import CacheServer, serving
 from millpond_cache.settings import CacheServiceSettings
@@ -19,9 +22,12 @@ from millpond_cache.store import Store, StoreRefused, StoreUnavailable
 from millpond_cache.thresholds import Judged, Thresholds
 from millpond_cache.verifier import TritonVerifier
 from millpond_cache.worker import CacheWorker
+from millpond_core import topics
 from millpond_core.clock import Clock
+from millpond_core.codec import CONTENT_TYPE, content_type_of
 from millpond_core.embedder import Embedder
-from millpond_core.processor import ProcessorSettings
+from millpond_core.processor import Headers, Outgoing, ProcessorSettings
+from millpond_core.publisher import Publisher
 from millpond_core.service import Runtime
 from millpond_core.stage import Settle
 from millpond_core.stage_service import serve_stage
@@ -31,6 +37,14 @@ logger = logging.getLogger(__name__)
 IN_FLIGHT = 32
 """Requests of one partition looked up at the same time. 64 look-ups in 64 spaces, the worst case, took 100 ms in one
 Milvus; more at once would be slower than a look-up may be, and better wait in Kafka."""
+
+TOLD_S = 2.0
+"""Seconds that Kafka has to take an order while whoever gave it waits."""
+
+ALL_TENANTS = "*"
+"""The key of an order of all tenants; none can have that name."""
+
+PROTOBUF: Headers = ((CONTENT_TYPE, content_type_of(envelope_pb2.WIRE_FORMAT_PROTOBUF)),)
 
 SWEEP_S = 600.0
 """Seconds between two times that expired entries are thrown away; they are not given out in between."""
@@ -48,8 +62,10 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
     lookup = Lookup(
         store, recent, breaker, verifier, thresholds, cache, runtime.clock, ledger=ledger, forgotten=forgotten
     )
-    keeping = Keeping(cache.ttl_s, cache.max_temperature, cache.dimension, shipped_head())
-    learner = Learner(learning_consumer(settings), store, recent, keeping, runtime.clock)
+    keeping = keeping_of(cache, shipped_head())
+    learner = Learner(learning_consumer(settings), store, recent, forgotten, keeping, runtime.clock)
+    publisher = Publisher(settings, runtime.crashed, "an order to forget answers")
+    orders = Orders(store, recent, forgotten, runtime.clock, partial(_tell, publisher))
     embedder = Embedder(settings.triton)
 
     def make_worker(settle: Settle) -> CacheWorker:
@@ -60,7 +76,7 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
         lookup,
         store,
         recent,
-        forgotten,
+        orders,
         keeping,
         thresholds,
         judged,
@@ -72,10 +88,19 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
     async with serving(server, settings.grpc_host, settings.grpc_port) as port:
         logger.info("look-ups and orders are served", extra={"grpc_port": port})
         stage = asyncio.create_task(
-            serve_stage("cache", settings, runtime, make_worker, processor=processor, claims=True)
+            serve_stage(
+                "cache",
+                settings,
+                runtime,
+                make_worker,
+                processor=processor,
+                claims=True,
+                invalidated=orders.heard,
+            )
         )
         background = [
-            asyncio.create_task(work) for work in (breaker.run(), learner.run(), _sweep(store, runtime.clock))
+            asyncio.create_task(work)
+            for work in (breaker.run(), learner.run(), orders.run(), _sweep(store, runtime.clock))
         ]
         try:
             ended, _ = await asyncio.wait({stage, *background}, return_when=asyncio.FIRST_COMPLETED)
@@ -85,9 +110,17 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
             for each in (stage, *background):
                 each.cancel()
             await asyncio.gather(stage, *background, return_exceptions=True)
+            await publisher.close()
             await verifier.close()
             await embedder.close()
             await store.close()
+
+
+async def _tell(publisher: Publisher, order: control_pb2.Invalidate) -> None:
+    """Where Kafka does not take it in time, it does later, while this process lives."""
+    key = (order.tenant or ALL_TENANTS).encode()
+    value = control_pb2.Control(invalidate=order).SerializeToString()
+    await publisher.publish(Outgoing(topics.CONTROL, key, value, PROTOBUF), TOLD_S)
 
 
 async def _sweep(store: Store, clock: Clock) -> None:

@@ -158,6 +158,11 @@ def decide(  # noqa: PLR0911 - a reason each
     return _verdict(Outcome.MISS, "cache.miss.verifier", probability, detail, similarity=_cosine(best))
 
 
+def recalled(entry: Entry) -> Verdict:
+    """The verdict for a request whose equal was answered while it waited."""
+    return _verdict(Outcome.EXACT, "cache.exact.waited", 1.0, entry=entry, similarity=1.0)
+
+
 def _cosine(candidate: Candidate) -> float:
     # float32 rounds the cosine of a vector and itself to a little over 1.
     return min(candidate.similarity, 1.0)

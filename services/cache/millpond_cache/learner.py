@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from millpond.v1 import envelope_pb2
 from millpond_cache.lesson import Keeping, lesson_of
-from millpond_cache.recent import Recent
+from millpond_cache.recent import Forgotten, Recent
 from millpond_cache.store import Lesson, Store, StoreRefused, StoreUnavailable
 from millpond_core import metrics, topics
 from millpond_core.clock import Clock
@@ -57,10 +57,19 @@ def learning_consumer(settings: Settings) -> Consumer:
 class Learner:
     """consumer: closed at the end. All its calls come from one thread."""
 
-    def __init__(self, consumer: Consumer, store: Store, recent: Recent, keeping: Keeping, clock: Clock) -> None:
+    def __init__(  # noqa: PLR0917
+        self,
+        consumer: Consumer,
+        store: Store,
+        recent: Recent,
+        forgotten: Forgotten,
+        keeping: Keeping,
+        clock: Clock,
+    ) -> None:
         self._consumer = consumer
         self._store = store
         self._recent = recent
+        self._forgotten = forgotten
         self._keeping = keeping
         self._clock = clock
         self._waiting = False
@@ -101,7 +110,8 @@ class Learner:
             place = f"{record.topic()}-{record.partition()} at {record.offset()}"
             logger.warning("a record of %s is no answer and is left out: %s", place, failure)
             return None
-        return lesson_of(learned, self._keeping, now)
+        lesson = lesson_of(learned, self._keeping, now)
+        return None if lesson is None or self._forgotten.hides(lesson.entry) else lesson
 
     async def _kept(self, lessons: Sequence[Lesson]) -> bool:
         """Whether these are dealt with. What the store refuses is left out, not tried for ever."""

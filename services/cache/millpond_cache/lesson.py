@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import ceil
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cache.cacheable import CacheabilityHead
 from millpond_cache.partition import question_of
+from millpond_cache.settings import CacheSettings
 from millpond_cache.store import MAX_OUTPUT_BYTES, MAX_TAG_BYTES, Entry, Lesson
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """ttl_s: where a request says none. dimension: of vectors in the store. head: says what may be given again."""
+    """ttl_s: where a request says none, for all, for single tenants and for models that answered. dimension: of vectors
+    in the store. head: says what may be given again.
+    """
 
     ttl_s: int
     max_temperature: float
     dimension: int
     head: CacheabilityHead
+    ttl_s_by_tenant: Mapping[str, int] = field(default_factory=dict[str, int])
+    ttl_s_by_model: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def ttl(self, request: request_pb2.Request, model: str) -> int:
+        """Seconds: the request's own, or the tenant's and the model's, the smaller of them, or else the one for all."""
+        by_tenant, by_model = self.ttl_s_by_tenant, self.ttl_s_by_model
+        own = [ttls[name] for ttls, name in ((by_tenant, request.tenant), (by_model, model)) if name in ttls]
+        return request.cache.ttl_s or min(own, default=self.ttl_s)
+
+
+def keeping_of(settings: CacheSettings, head: CacheabilityHead) -> Keeping:
+    return Keeping(
+        settings.ttl_s,
+        settings.max_temperature,
+        settings.dimension,
+        head,
+        settings.ttl_s_by_tenant,
+        settings.ttl_s_by_model,
+    )
 
 
 def lesson_of(learned: envelope_pb2.Learned, keeping: Keeping, now: float) -> Lesson | None:
@@ -29,8 +52,9 @@ def lesson_of(learned: envelope_pb2.Learned, keeping: Keeping, now: float) -> Le
     a better one had to help.
     """
     request, output = learned.request, learned.output
-    answered_at = learned.answered_at.ToNanoseconds() / 1e9
-    expires_at = ceil(answered_at + (request.cache.ttl_s or keeping.ttl_s))
+    # A clock that is ahead of ours must not keep an answer beyond its time.
+    answered_at = min(learned.answered_at.ToNanoseconds() / 1e9, now)
+    expires_at = ceil(answered_at + keeping.ttl(request, learned.served_by.model))
     if learned.served_by.route == result_pb2.ROUTE_CACHE or not learned.served_by.model:
         return None
     if request.cache.mode == request_pb2.CACHE_MODE_BYPASS or is_varied(request, keeping.max_temperature):

@@ -20,6 +20,7 @@ from millpond_cache.decide import (
     Shortlist,
     Verdict,
     decide,
+    recalled,
     shortlist,
     spared,
     uncacheable,
@@ -113,6 +114,27 @@ class Lookup:
             metrics.series(metrics.CACHE_SECONDS, verdict.outcome).observe(spent)
         return answered
 
+    async def recall(self, keys: Sequence[str]) -> dict[str, Verdict]:
+        """Answers under these exact keys, where there are any by now: for requests that have waited since they were
+        looked up. Those that there are not are no look-ups of their own, and not counted.
+        """
+        now = self._clock.now()
+        found = {key: entry for key in keys if (entry := self._recent.get(key, now)) is not None}
+        left = [key for key in keys if key not in found]
+        if left and self._breaker.closed:
+            with suppress(TimeoutError, StoreUnavailable, StoreRefused):
+                async with asyncio.timeout(self._settings.lookup_timeout_s):
+                    found.update(await self._store.get(left))
+        verdicts = {
+            key: recalled(entry)
+            for key, entry in found.items()
+            if entry.expires_at > now and not self._forgotten.hides(entry)
+        }
+        for key, verdict in verdicts.items():
+            self._ledger.looked_up(found[key].tenant, verdict)
+            metrics.series(metrics.CACHE_LOOKUPS, verdict.outcome).inc()
+        return verdicts
+
     def _decided(self, question: Question, known: Known, now: float) -> Verdict:
         candidates = known.shortlist.candidates if known.shortlist else ()
         thresholds = {
@@ -137,7 +159,7 @@ class Lookup:
     async def _ask_store(self, questions: Sequence[Question], known: _Found, now: float) -> None:
         """Fills in what is known as it comes, so that what came in time is used. Raises StoreUnavailable."""
         exact = await self._store.get(list({each.key for each in questions}))
-        known.exact.update({key: entry for key, entry in exact.items() if not self._forgotten.hides(entry, now)})
+        known.exact.update({key: entry for key, entry in exact.items() if not self._forgotten.hides(entry)})
         spaces: dict[Space, list[Question]] = defaultdict(list)
         for each in questions:
             if each.vector is None:
@@ -154,7 +176,7 @@ class Lookup:
         with suppress(StoreUnavailable, StoreRefused):
             found = await self._store.nearest(space, vectors, self._settings.candidates, now)
             for question, candidates in zip(questions, found, strict=True):
-                still = [each for each in candidates if not self._forgotten.hides(each.entry, now)]
+                still = [each for each in candidates if not self._forgotten.hides(each.entry)]
                 known.short[question] = shortlist(question, still, self._policy, now)
 
     async def _verify(self, known: _Found) -> None:

@@ -1,7 +1,5 @@
-"""The hard partition of a request: what an answer depends on besides the text that is asked. Pure.
+"""What is looked up: a text inside the hard partition of its request (`millpond_core.cache_key`). Pure.
 
-    key        = hash(partition, text)             equal requests; needs no embedder
-    partition  = hash(tenant, model, parameters, every message but the asked one)
     space      = tenant, partition, embedder       where vectors may be compared
 
 The embedder's version is in the space and not in the partition: no vector is compared across versions, while the same
@@ -10,8 +8,6 @@ text is the same text whichever embedder read it, or none.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millpond.v1 import envelope_pb2, request_pb2
-from millpond_core.embedding import prompt_text, reads_all, unpack
-
-VERSION = b"1"
-"""Of what is hashed, and how. Another one makes all that is stored unreachable."""
+from millpond_core.cache_key import answer_key, partition_of
+from millpond_core.embedding import PACKED, prompt_text, reads_all, unpack
 
 MAX_TEXT_BYTES = 8192
 """Of a text that is compared by its vector. 256 tokens of prose are some 1,200 bytes, but the embedder reads a word of
@@ -74,35 +68,8 @@ def question_of(
     elif not reads_all(embedding) or len(text.encode()) > MAX_TEXT_BYTES:
         exact_only = "long_text"
     else:
-        vector = unpack(embedding)
-        if vector.shape != (dimension,) or not np.isfinite(vector).all() or not vector.any():
+        vector = unpack(embedding) if len(embedding.vector) == dimension * PACKED.itemsize else None
+        if vector is None or not np.isfinite(vector).all() or not vector.any():
             vector, exact_only = None, "no_embedding"
     embedder = embedding.version if embedding is not None and vector is not None else ""
-    return Question(request.tenant, model, partition, key_of(partition, text), text, embedder, vector, exact_only)
-
-
-def partition_of(request: request_pb2.Request, model: str) -> str:
-    """The same for two requests whose answers may be exchanged if their asked texts mean the same.
-
-    Which message is asked is not hashed by itself: the roles say it. A parameter that is left out and the same
-    parameter at its default are two partitions: defaults change.
-    """
-    asked = max((place for place, each in enumerate(request.messages) if each.role == "user"), default=-1)
-    parts = [VERSION, request.tenant.encode(), model.encode(), request.params.SerializeToString(deterministic=True)]
-    for place, message in enumerate(request.messages):
-        parts += [message.role.encode(), b"" if place == asked else message.content.encode()]
-    return _hash(parts)
-
-
-def key_of(partition: str, text: str) -> str:
-    """The text as it came, not even normalised to NFC: a model reads other bytes, and may be asked about them."""
-    return _hash([VERSION, partition.encode(), text.encode()])
-
-
-def _hash(parts: Iterable[bytes]) -> str:
-    """Each part with its length before it, so that no text can pass for another's part and a half."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.hexdigest()
+    return Question(request.tenant, model, partition, answer_key(partition, text), text, embedder, vector, exact_only)

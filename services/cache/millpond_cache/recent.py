@@ -6,6 +6,7 @@ They are this replica's own: with several, a repeat that comes to another one in
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 from millpond_cache.store import Entry, Which
 
@@ -48,19 +49,39 @@ class Recent:
             self._bytes -= _size(found[1])
 
 
+MOST_SINGLE = 100_000
+"""Orders to forget one request's answer that are remembered, the latest."""
+
+MOST_BROAD = 200
+"""The same of all other orders: each is compared with each entry that is looked at."""
+
+
 class Forgotten:
-    """What was invalidated in the last minute, and is not to be given although Milvus may still show it."""
+    """What was ordered to be forgotten, and is not to be given although Milvus may still show it, nor to be learned."""
 
     def __init__(self) -> None:
-        self._orders: list[tuple[float, Which]] = []
+        self._single: OrderedDict[tuple[str, str], Which] = OrderedDict()
+        """By tenant and source_id, where nothing else is said."""
+        self._broad: OrderedDict[Which, None] = OrderedDict()
 
-    def forget(self, which: Which, now: float) -> None:
-        """Every entry that fits and was answered before now."""
-        self._orders = [(at, each) for at, each in self._orders if at >= now - SEEN_S]
-        self._orders.append((now, which))
+    def forget(self, which: Which) -> None:
+        if which == Which(tenant=which.tenant, source_id=which.source_id, older_than=which.older_than) and (
+            which.tenant and which.source_id
+        ):
+            self._single[which.tenant, which.source_id] = which
+            _shorten(self._single, MOST_SINGLE)
+        else:
+            self._broad[which] = None
+            _shorten(self._broad, MOST_BROAD)
 
-    def hides(self, entry: Entry, now: float) -> bool:
-        return any(at >= now - SEEN_S and entry.answered_at <= at and which.fits(entry) for at, which in self._orders)
+    def hides(self, entry: Entry) -> bool:
+        single = self._single.get((entry.tenant, entry.source_id))
+        return (single is not None and single.fits(entry)) or any(which.fits(entry) for which in self._broad)
+
+
+def _shorten(orders: OrderedDict[Any, Any], most: int) -> None:
+    while len(orders) > most:
+        orders.popitem(last=False)
 
 
 def _size(entry: Entry) -> int:

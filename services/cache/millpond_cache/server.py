@@ -11,26 +11,26 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from millpond.v1 import envelope_pb2, request_pb2, result_pb2, services_pb2, services_pb2_grpc
+from millpond.v1 import control_pb2, envelope_pb2, request_pb2, result_pb2, services_pb2, services_pb2_grpc
 from millpond_cache.ledger import Ledger
 from millpond_cache.lesson import Keeping, lesson_of
 from millpond_cache.lookup import Asked, Lookup, answer_of
-from millpond_cache.recent import Forgotten, Recent
-from millpond_cache.store import Store, StoreRefused, StoreUnavailable, Which
+from millpond_cache.orders import Orders
+from millpond_cache.recent import Recent
+from millpond_cache.store import Store, StoreRefused, StoreUnavailable
 from millpond_cache.thresholds import Judged, Thresholds, entry_name, tenant_name
 from millpond_core import telemetry
 from millpond_core.clock import Clock
+from millpond_core.control import check
 from millpond_core.embedder import Embedder
 from millpond_core.embedding import prompt_text
-from millpond_core.errors import EngineError
+from millpond_core.errors import EngineError, Refused
 from millpond_core.identity import is_id, is_tenant
+from millpond_core.result import Answer
 from millpond_core.settings import WrongSetting
 from millpond_core.telemetry import Tracing
 
 logger = logging.getLogger(__name__)
-
-audit = logging.getLogger("millpond.audit")
-"""Who made the cache forget what: one line an order, with its particulars as fields."""
 
 SERVICE = services_pb2.DESCRIPTOR.services_by_name["CacheService"].full_name
 
@@ -42,8 +42,8 @@ GRACE_S = 1.0
 LARGEST_MESSAGE = 8 << 20
 """Bytes of one call: a request of 4 MB is let through by Kafka, and gRPC's default is 4 MB too, headers included."""
 
-MOST_PREFIX = 1024
-"""Characters of what questions may be said to begin with."""
+MOST_RECALLED = 1024
+"""Keys of one call: more than a batch has."""
 
 
 class CacheServer(services_pb2_grpc.CacheServiceServicer):
@@ -54,7 +54,7 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
         lookup: Lookup,
         store: Store,
         recent: Recent,
-        forgotten: Forgotten,
+        orders: Orders,
         keeping: Keeping,
         thresholds: Thresholds,
         judged: Judged,
@@ -66,7 +66,7 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
         self._lookup = lookup
         self._store = store
         self._recent = recent
-        self._forgotten = forgotten
+        self._orders = orders
         self._keeping = keeping
         self._thresholds = thresholds
         self._judged = judged
@@ -90,14 +90,7 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
             span.end()
         response = services_pb2.LookupResponse(reasons=[verdict.reason], embedding=embedding)
         if answer := answer_of(verdict):
-            response.answer.CopyFrom(
-                envelope_pb2.Answered(
-                    output=answer.output,
-                    served_by=answer.served_by,
-                    usage=answer.usage,
-                    status=result_pb2.STATUS_OK,
-                )
-            )
+            response.answer.CopyFrom(_answered(answer))
         return response
 
     async def Put(self, request: services_pb2.PutRequest, context: Any) -> services_pb2.PutResponse:
@@ -125,39 +118,22 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
         self._recent.remember(lesson.entry, now)
         return services_pb2.PutResponse(kept=True, key=lesson.entry.key)
 
-    async def Invalidate(
-        self, request: services_pb2.InvalidateRequest, context: Any
-    ) -> services_pb2.InvalidateResponse:
-        which = Which(
-            tenant=request.tenant,
-            source_id=request.source_id,
-            tag=request.tag,
-            prefix=request.prefix,
-            model=request.model,
-            older_than=request.older_than or None,
+    async def Recall(self, request: services_pb2.RecallRequest, context: Any) -> services_pb2.RecallResponse:
+        await _need(context, len(request.keys) <= MOST_RECALLED, f"keys: over {MOST_RECALLED}")
+        verdicts = await self._lookup.recall(request.keys)
+        return services_pb2.RecallResponse(
+            answers={key: _answered(answer) for key, each in verdicts.items() if (answer := answer_of(each))}
         )
-        await _need(context, which != Which() or request.all_tenants, "say which answers: nothing is set")
-        await _need(context, bool(request.tenant) != request.all_tenants, "either tenant or all_tenants is needed")
-        await _need(context, len(request.prefix) <= MOST_PREFIX, f"prefix has over {MOST_PREFIX} characters")
+
+    async def Invalidate(self, request: control_pb2.Invalidate, context: Any) -> services_pb2.InvalidateResponse:
         entries = 0
         try:
-            entries = await (self._store.count(which) if request.dry_run else self._forget(which))
+            check(request)
+            entries = await self._orders.give(request)
+        except Refused as refused:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(refused))
         except (StoreUnavailable, StoreRefused) as failure:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(failure))
-        audit.info(
-            "answers were counted, to be forgotten" if request.dry_run else "answers were forgotten",
-            extra={
-                "by": request.by[:128] or "unnamed",
-                "tenant": request.tenant,
-                "source_id": request.source_id,
-                "tag": request.tag,
-                # What people ask is in no log.
-                "prefix_characters": len(request.prefix),
-                "model": request.model,
-                "older_than": request.older_than,
-                "entries": entries,
-            },
-        )
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"hidden by now, and forgotten later: {failure}")
         return services_pb2.InvalidateResponse(entries=entries)
 
     async def Feedback(self, request: services_pb2.FeedbackRequest, context: Any) -> services_pb2.FeedbackResponse:
@@ -168,8 +144,9 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
         self._ledger.judged(request.tenant, wrong=request.wrong)
         entries = 0
         if request.wrong:
+            order = control_pb2.Invalidate(tenant=request.tenant, source_id=request.source_id, by="feedback")
             try:
-                entries = await self._forget(Which(tenant=request.tenant, source_id=request.source_id))
+                entries = await self._orders.give(order)
             except (StoreUnavailable, StoreRefused) as failure:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, str(failure))
         return services_pb2.FeedbackResponse(entries=entries)
@@ -190,12 +167,6 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
             output_tokens_saved=account.output_tokens_saved,
         )
 
-    async def _forget(self, which: Which) -> int:
-        # First here, so that nothing is given while the store is at it.
-        self._recent.forget(which)
-        self._forgotten.forget(which, self._clock.now())
-        return await self._store.forget(which)
-
     async def _embed(self, request: request_pb2.Request) -> envelope_pb2.Embedding | None:
         """None where the embedder does not answer, and for what is neither looked up nor learned."""
         if request.cache.mode == request_pb2.CACHE_MODE_BYPASS:
@@ -206,6 +177,12 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
             # The embedder's client counts it; the look-up goes on without.
             return None
         return embedding
+
+
+def _answered(answer: Answer) -> envelope_pb2.Answered:
+    return envelope_pb2.Answered(
+        output=answer.output, served_by=answer.served_by, usage=answer.usage, status=result_pb2.STATUS_OK
+    )
 
 
 NEEDED = "request.tenant, request.messages and model are needed"

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from millpond_core.settings import Port, Seconds, Section, Settings
 
 Budget = Annotated[float, Field(gt=0, lt=1)]
+Ttl = Annotated[int, Field(gt=0)]
 
 
 class CacheSettings(Section):
@@ -25,6 +26,12 @@ class CacheSettings(Section):
     candidates: int = Field(default=4, gt=0, le=64, description="Nearest texts that are looked at for one request.")
     ttl_s: int = Field(
         default=24 * 3600, gt=0, description="Seconds that an answer may be given again, where its request says none."
+    )
+    ttl_s_by_tenant: dict[str, Ttl] = Field(
+        default={}, description="The same for single tenants; the smaller of what applies counts."
+    )
+    ttl_s_by_model: dict[str, Ttl] = Field(
+        default={}, description="The same for the models that answered, and so for a route."
     )
     max_temperature: float = Field(
         default=0.7,

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from millpond_core.lanes import Lanes
+from millpond_core.publisher import Publisher
 from millpond_core.service import Runtime
 from millpond_core.settings import WrongSetting
 from millpond_core.stage import Settle, Worker
@@ -19,7 +20,6 @@ from millpond_core.stage_service import serve_stage
 from millpond_frontier.cache import Cache
 from millpond_frontier.lane import Lane
 from millpond_frontier.provider import Provider
-from millpond_frontier.publisher import Publisher
 from millpond_frontier.settings import FrontierSettings
 from millpond_frontier.sync_tier import SERVICE, SyncTier
 
@@ -46,7 +46,7 @@ async def serve(settings: FrontierSettings, runtime: Runtime) -> None:
         workers.append(Lanes(lanes, settle, "is no provider's"))
         return workers[-1]
 
-    publisher = Publisher(settings, runtime.crashed)
+    publisher = Publisher(settings, runtime.crashed, "an answer of the sync tier")
     cache = Cache(settings.cache_grpc, own.cache_timeout_s, runtime.tracing)
     tier = SyncTier(
         settings, providers, cache, publisher, clock=runtime.clock, tracing=runtime.tracing, crashed=runtime.crashed

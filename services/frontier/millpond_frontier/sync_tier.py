@@ -27,6 +27,7 @@ from millpond_core import telemetry, topics
 from millpond_core.clock import Clock
 from millpond_core.envelope import TIER_WORDS, routed_record
 from millpond_core.errors import Code, Refused
+from millpond_core.publisher import Publisher
 from millpond_core.result import EXPIRED, Answer, Failure, result_of
 from millpond_core.stage import ROUTE_WORDS, STATUS_WORDS
 from millpond_core.telemetry import Tracing
@@ -35,7 +36,6 @@ from millpond_frontier.attempt import CallFailed, attempt_of, attempts_of, retry
 from millpond_frontier.cache import UNAVAILABLE, Cache
 from millpond_frontier.call import Call
 from millpond_frontier.provider import Provider
-from millpond_frontier.publisher import Publisher
 from millpond_frontier.settings import FrontierSettings
 
 logger = logging.getLogger(__name__)

@@ -22,19 +22,22 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19millpond/v1/control.proto\x12\x0bmillpond.v1\"\xbc\x01\n\x07\x43ontrol\x12%\n\x06\x63\x61ncel\x18\x01 \x01(\x0b\x32\x13.millpond.v1.CancelH\x00\x12*\n\x0c\x63\x61ncel_batch\x18\x02 \x01(\x0b\x32\x12.millpond.v1.BatchH\x00\x12(\n\nhold_batch\x18\x03 \x01(\x0b\x32\x12.millpond.v1.BatchH\x00\x12*\n\x0cresume_batch\x18\x04 \x01(\x0b\x32\x12.millpond.v1.BatchH\x00\x42\x08\n\x06\x61\x63tion\"4\n\x06\x43\x61ncel\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06replay\x18\x03 \x01(\r\"%\n\x05\x42\x61tch\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19millpond/v1/control.proto\x12\x0bmillpond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x01\n\x07\x43ontrol\x12%\n\x06\x63\x61ncel\x18\x01 \x01(\x0b\x32\x13.millpond.v1.CancelH\x00\x12*\n\x0c\x63\x61ncel_batch\x18\x02 \x01(\x0b\x32\x12.millpond.v1.BatchH\x00\x12(\n\nhold_batch\x18\x03 \x01(\x0b\x32\x12.millpond.v1.BatchH\x00\x12*\n\x0cresume_batch\x18\x04 \x01(\x0b\x32\x12.millpond.v1.BatchH\x00\x12-\n\ninvalidate\x18\x05 \x01(\x0b\x32\x17.millpond.v1.InvalidateH\x00\x42\x08\n\x06\x61\x63tion\"4\n\x06\x43\x61ncel\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06replay\x18\x03 \x01(\r\"%\n\x05\x42\x61tch\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xcc\x01\n\nInvalidate\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0b\x61ll_tenants\x18\x02 \x01(\x08\x12\x11\n\tsource_id\x18\x03 \x01(\t\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12\x0e\n\x06prefix\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12.\n\nolder_than\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64ry_run\x18\x08 \x01(\x08\x12\n\n\x02\x62y\x18\t \x01(\t\x12\r\n\x05order\x18\n \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'millpond.v1.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONTROL']._serialized_start=43
-  _globals['_CONTROL']._serialized_end=231
-  _globals['_CANCEL']._serialized_start=233
-  _globals['_CANCEL']._serialized_end=285
-  _globals['_BATCH']._serialized_start=287
-  _globals['_BATCH']._serialized_end=324
+  _globals['_CONTROL']._serialized_start=76
+  _globals['_CONTROL']._serialized_end=311
+  _globals['_CANCEL']._serialized_start=313
+  _globals['_CANCEL']._serialized_end=365
+  _globals['_BATCH']._serialized_start=367
+  _globals['_BATCH']._serialized_end=404
+  _globals['_INVALIDATE']._serialized_start=407
+  _globals['_INVALIDATE']._serialized_end=611
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from millpond.v1 import control_pb2 as _control_pb2
 from millpond.v1 import envelope_pb2 as _envelope_pb2
 from millpond.v1 import request_pb2 as _request_pb2
 from millpond.v1 import result_pb2 as _result_pb2
@@ -36,28 +37,6 @@ class PutResponse(_message.Message):
     kept: bool
     key: str
     def __init__(self, kept: _Optional[bool] = ..., key: _Optional[str] = ...) -> None: ...
-
-class InvalidateRequest(_message.Message):
-    __slots__ = ("tenant", "source_id", "tag", "prefix", "model", "older_than", "all_tenants", "dry_run", "by")
-    TENANT_FIELD_NUMBER: _ClassVar[int]
-    SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
-    TAG_FIELD_NUMBER: _ClassVar[int]
-    PREFIX_FIELD_NUMBER: _ClassVar[int]
-    MODEL_FIELD_NUMBER: _ClassVar[int]
-    OLDER_THAN_FIELD_NUMBER: _ClassVar[int]
-    ALL_TENANTS_FIELD_NUMBER: _ClassVar[int]
-    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
-    BY_FIELD_NUMBER: _ClassVar[int]
-    tenant: str
-    source_id: str
-    tag: str
-    prefix: str
-    model: str
-    older_than: float
-    all_tenants: bool
-    dry_run: bool
-    by: str
-    def __init__(self, tenant: _Optional[str] = ..., source_id: _Optional[str] = ..., tag: _Optional[str] = ..., prefix: _Optional[str] = ..., model: _Optional[str] = ..., older_than: _Optional[float] = ..., all_tenants: _Optional[bool] = ..., dry_run: _Optional[bool] = ..., by: _Optional[str] = ...) -> None: ...
 
 class InvalidateResponse(_message.Message):
     __slots__ = ("entries",)
@@ -125,6 +104,25 @@ class LookupRequest(_message.Message):
     request: _request_pb2.Request
     model: str
     def __init__(self, request: _Optional[_Union[_request_pb2.Request, _Mapping]] = ..., model: _Optional[str] = ...) -> None: ...
+
+class RecallRequest(_message.Message):
+    __slots__ = ("keys",)
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, keys: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RecallResponse(_message.Message):
+    __slots__ = ("answers",)
+    class AnswersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _envelope_pb2.Answered
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_envelope_pb2.Answered, _Mapping]] = ...) -> None: ...
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    answers: _containers.MessageMap[str, _envelope_pb2.Answered]
+    def __init__(self, answers: _Optional[_Mapping[str, _envelope_pb2.Answered]] = ...) -> None: ...
 
 class LookupResponse(_message.Message):
     __slots__ = ("answer", "reasons", "embedding")

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from millpond.v1 import control_pb2 as millpond_dot_v1_dot_control__pb2
 from millpond.v1 import request_pb2 as millpond_dot_v1_dot_request__pb2
 from millpond.v1 import result_pb2 as millpond_dot_v1_dot_result__pb2
 from millpond.v1 import services_pb2 as millpond_dot_v1_dot_services__pb2
@@ -165,9 +166,14 @@ class CacheServiceStub:
                 request_serializer=millpond_dot_v1_dot_services__pb2.PutRequest.SerializeToString,
                 response_deserializer=millpond_dot_v1_dot_services__pb2.PutResponse.FromString,
                 _registered_method=True)
+        self.Recall = channel.unary_unary(
+                '/millpond.v1.CacheService/Recall',
+                request_serializer=millpond_dot_v1_dot_services__pb2.RecallRequest.SerializeToString,
+                response_deserializer=millpond_dot_v1_dot_services__pb2.RecallResponse.FromString,
+                _registered_method=True)
         self.Invalidate = channel.unary_unary(
                 '/millpond.v1.CacheService/Invalidate',
-                request_serializer=millpond_dot_v1_dot_services__pb2.InvalidateRequest.SerializeToString,
+                request_serializer=millpond_dot_v1_dot_control__pb2.Invalidate.SerializeToString,
                 response_deserializer=millpond_dot_v1_dot_services__pb2.InvalidateResponse.FromString,
                 _registered_method=True)
         self.Feedback = channel.unary_unary(
@@ -200,8 +206,15 @@ class CacheServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Recall(self, request, context):
+        """The answers to requests that were answered while they waited, by their keys: asked just before a model is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Invalidate(self, request, context):
-        """Forget answers, or say how many would be.
+        """Forget answers, or say how many would be. The other replicas hear of it on ai.control.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,9 +247,14 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     request_deserializer=millpond_dot_v1_dot_services__pb2.PutRequest.FromString,
                     response_serializer=millpond_dot_v1_dot_services__pb2.PutResponse.SerializeToString,
             ),
+            'Recall': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recall,
+                    request_deserializer=millpond_dot_v1_dot_services__pb2.RecallRequest.FromString,
+                    response_serializer=millpond_dot_v1_dot_services__pb2.RecallResponse.SerializeToString,
+            ),
             'Invalidate': grpc.unary_unary_rpc_method_handler(
                     servicer.Invalidate,
-                    request_deserializer=millpond_dot_v1_dot_services__pb2.InvalidateRequest.FromString,
+                    request_deserializer=millpond_dot_v1_dot_control__pb2.Invalidate.FromString,
                     response_serializer=millpond_dot_v1_dot_services__pb2.InvalidateResponse.SerializeToString,
             ),
             'Feedback': grpc.unary_unary_rpc_method_handler(
@@ -316,6 +334,33 @@ class CacheService:
             _registered_method=True)
 
     @staticmethod
+    def Recall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millpond.v1.CacheService/Recall',
+            millpond_dot_v1_dot_services__pb2.RecallRequest.SerializeToString,
+            millpond_dot_v1_dot_services__pb2.RecallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Invalidate(request,
             target,
             options=(),
@@ -330,7 +375,7 @@ class CacheService:
             request,
             target,
             '/millpond.v1.CacheService/Invalidate',
-            millpond_dot_v1_dot_services__pb2.InvalidateRequest.SerializeToString,
+            millpond_dot_v1_dot_control__pb2.Invalidate.SerializeToString,
             millpond_dot_v1_dot_services__pb2.InvalidateResponse.FromString,
             options,
             channel_credentials,

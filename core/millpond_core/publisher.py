@@ -1,4 +1,4 @@
-"""Hands the sync tier's finished answers to the stages, where they are claimed and published like any other."""
+"""Writes what is said on a call to Kafka: the sync tier's finished answers, and what people say to the cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from millpond_core.settings import Settings
 logger = logging.getLogger(__name__)
 
 WAITING_KB = 65_536
-"""Kilobytes of answers that wait for a Kafka that is away; beyond it answers go out unpublished."""
+"""Kilobytes that wait for a Kafka that is away; what comes beyond it is not published."""
 
 RECONNECT_MS = 1000
 """Milliseconds between two tries to reach a broker that is away, at most."""
@@ -30,15 +30,16 @@ POLL_S = 0.2
 """Seconds that the thread waits for news before it looks whether it is to end; news end the wait at once."""
 
 CLOSE_S = 2.0
-"""Seconds that answers have to get out at the end."""
+"""Seconds that records have to get out at the end."""
 
 
 class Publisher:
     """An idempotent producer for callers of one event loop. It keeps trying for as long as the process lives."""
 
-    def __init__(self, settings: Settings, crashed: Callable[[BaseException], None]) -> None:
-        """crashed: hears of an error after which the producer is good for nothing."""
+    def __init__(self, settings: Settings, crashed: Callable[[BaseException], None], what: str) -> None:
+        """crashed: hears of an error after which the producer is good for nothing. what: one record, in the log."""
         self._crashed = crashed
+        self._what = what
         self._producer = Producer(
             settings.kafka_client(
                 {
@@ -64,7 +65,7 @@ class Publisher:
 
         def settle(error: KafkaError | None) -> None:
             if error is not None:
-                logger.error("an answer of the sync tier is not published: %s", error.str())
+                logger.error("%s is not published: %s", self._what, error.str())
                 if is_fatal(error):
                     self._crashed(KafkaException(error))
             if not delivered.done():
@@ -78,18 +79,18 @@ class Publisher:
                 record.topic, record.value, record.key, headers=list(record.headers), on_delivery=on_delivery
             )
         except (KafkaException, BufferError) as failure:
-            logger.error("an answer of the sync tier is not published: %s", failure)  # noqa: TRY400
+            logger.error("%s is not published: %s", self._what, failure)  # noqa: TRY400
             return False
         try:
             return await asyncio.wait_for(delivered, wait_s)
         except TimeoutError:
-            logger.warning("an answer of the sync tier waits for Kafka")
+            logger.warning("%s waits for Kafka", self._what)
             return False
 
     async def close(self) -> None:
         left = await asyncio.to_thread(self._producer.flush, CLOSE_S)
         if left:
-            logger.error("%d answers of the sync tier were not published", left)
+            logger.error("%s: %d were not published", self._what, left)
         self._closing.set()
         await asyncio.to_thread(self._thread.join)
 
