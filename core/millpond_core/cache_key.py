@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable
 
 from millpond.v1 import request_pb2
+from millpond_core.embedding import prompt_text
 
 VERSION = b"1"
 """Of what is hashed, and how. Another one makes all that is stored unreachable."""
@@ -33,6 +34,11 @@ def partition_of(request: request_pb2.Request, model: str) -> str:
 def answer_key(partition: str, text: str) -> str:
     """The text as it came, not even normalised to NFC: a model reads other bytes, and may be asked about them."""
     return _hash([VERSION, partition.encode(), text.encode()])
+
+
+def request_key(request: request_pb2.Request, model: str) -> str:
+    """model: the configured name of the one that would answer."""
+    return answer_key(partition_of(request, model), prompt_text(request))
 
 
 def _hash(parts: Iterable[bytes]) -> str:

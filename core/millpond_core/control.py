@@ -41,8 +41,8 @@ Invalidated = Callable[[control_pb2.Invalidate, float], None]
 
 
 class Control:
-    """Which requests were cancelled, and what was said of which batch. Who keeps answers hears of orders to forget them,
-    and of each as it is read.
+    """Which requests were cancelled, and what was said of which batch. Orders to forget answers are passed on, as they
+    are read, to whoever keeps answers.
     """
 
     def __init__(self, invalidated: Invalidated | None = None) -> None:

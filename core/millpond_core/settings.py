@@ -51,9 +51,7 @@ SERVICES = ("router", "cache", "batcher", "frontier")
 STAND_IN = "stand-in-large"
 """The large model's name where nobody has named one: a small one in its part."""
 
-OTHERS = re.compile(
-    r"home|stack|config|grpc_(host|port)|cache_grpc|provider_api_key|(models|embedder|echo|minio)_\w+|assets"
-)
+OTHERS = re.compile(r"home|stack|config|grpc_(host|port)|provider_api_key|(models|embedder|echo|minio)_\w+|assets")
 """What follows MILLPOND_ in variables that are not every service's: the command line's, the stack's, single services',
 the models' and compose's."""
 
@@ -287,6 +285,10 @@ class Settings(BaseSettings):
     )
     triton: str = Field(default="127.0.0.1:8001", description="Triton's gRPC address, `host:port`.")
     milvus: Url = Field(default="http://127.0.0.1:19530", description="Milvus's address.")
+    cache_grpc: Annotated[str, AfterValidator(_addresses)] = Field(
+        default="127.0.0.1:19130",
+        description="The cache's gRPC address, `host:port`: whoever is about to ask a model asks it first.",
+    )
     provider_base_url: Url = Field(
         default="http://127.0.0.1:8090/v1", description="The OpenAI-compatible endpoint of models that name none."
     )

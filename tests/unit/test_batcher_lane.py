@@ -7,13 +7,15 @@ import itertools
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
 from batcher_triton import Triton, serving
+from cache_served import served
 from prometheus_client import REGISTRY
 
-from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond.v1 import envelope_pb2, request_pb2, result_pb2, services_pb2, services_pb2_grpc
 from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
 from millpond_batcher.engine import Engine
 from millpond_batcher.lane import Lane
@@ -22,8 +24,10 @@ from millpond_batcher.replica import Replica
 from millpond_batcher.revival import Revival
 from millpond_batcher.settings import BatcherSection, policy_of
 from millpond_batcher.suspects import company_of
+from millpond_cache.memory_store import MemoryStore
 from millpond_core import topics
 from millpond_core.batch_name import BatchName
+from millpond_core.cache_client import Cache
 from millpond_core.clock import SystemClock
 from millpond_core.control import Word
 from millpond_core.envelope import described
@@ -44,7 +48,15 @@ PARTITION = Partition(topics.BATCH_REALTIME, 0)
 class Pond:
     """A lane on a Triton, with what became of its jobs."""
 
-    def __init__(self, triton: Triton, *others: Triton, model: Mapping[str, Any] | None = None, **own: Any) -> None:
+    def __init__(
+        self,
+        triton: Triton,
+        *others: Triton,
+        model: Mapping[str, Any] | None = None,
+        cache: str = "127.0.0.1:1",
+        **own: Any,
+    ) -> None:
+        """cache: the address of one; nobody is there unless it is given."""
         update = {"chat_template": "{{ messages[-1].content }}", **(model or {})}
         small = Settings().model_of_role("small").model_copy(update=update)
         settings = BatcherSection.model_validate({"retry_first_s": 0.01, **own})
@@ -55,12 +67,14 @@ class Pond:
         self._assignment = Assignment(PARTITION, OffsetMap(0, ""))
         self.crash: BaseException | None = None
         self.replicas = [replica(each, small, settings) for each in (triton, *others)]
+        self.cache = Cache(cache, 60, Tracing())
         self.lane = Lane(
             small,
             self.replicas,
             policy=policy_of(Settings(), settings, small),
             settings=settings,
             settle=self._settle,
+            cache=self.cache,
             clock=SystemClock(),
             tracing=Tracing(),
             opened=self._changed,
@@ -257,6 +271,30 @@ async def test_a_realtime_request_makes_the_row_that_it_joins_go_at_once(pond: P
     assert isinstance(await pond.outcome(urgent), Answer)
     assert isinstance(await pond.outcome(patient), Answer)
     assert pond.triton.asked == ["ok"]
+
+
+async def test_what_an_equal_request_was_answered_while_it_waited_is_asked_of_no_model() -> None:
+    async with serving(Triton()) as triton, served(MemoryStore()) as cache:
+        pond = Pond(triton, cache=cache)
+        jobs = [pond.job("ok", TIER_STANDARD, **ALIKE), pond.job("crowd", TIER_STANDARD, **ALIKE)]
+        jobs[0].routed.decision.model = "small"
+        async with grpc.aio.insecure_channel(cache) as channel:
+            earlier = services_pb2.PutRequest(
+                request=jobs[0].routed.request,
+                model=jobs[0].routed.decision.model,
+                output=result_pb2.Output(text="A mill."),
+            )
+            await services_pb2_grpc.CacheServiceStub(channel).Put(earlier)
+        pond.lane.start(jobs)
+        first, other = [await pond.outcome(job) for job in jobs]
+        assert isinstance(first, Answer)
+        assert (first.output.text, first.from_model) == ("A mill.", False)
+        assert [each.code for each in jobs[0].routed.decision.reasons] == ["cache.exact.waited"]
+        assert isinstance(other, Answer)
+        assert other.from_model
+        assert triton.asked == ["crowd"]
+        await pond.lane.close()
+        await pond.cache.close()
 
 
 async def test_equal_requests_fail_together_and_are_counted_apart(pond: Pond) -> None:

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
+from cache_served import asked
 
-from cache_heads import CALIBRATION, KnowingVerifier, heads
-from millpond.v1 import control_pb2, request_pb2, result_pb2, services_pb2, services_pb2_grpc
-from millpond_cache.breaker import Breaker
-from millpond_cache.ledger import Ledger
-from millpond_cache.lesson import keeping_of
-from millpond_cache.lookup import Lookup
+from millpond.v1 import control_pb2, request_pb2, result_pb2, services_pb2
 from millpond_cache.memory_store import MemoryStore
-from millpond_cache.orders import Orders
-from millpond_cache.recent import Forgotten, Recent
-from millpond_cache.server import CacheServer, serving
-from millpond_cache.settings import CacheSettings
-from millpond_cache.store import Store, StoreUnavailable, Which
-from millpond_cache.thresholds import Judged, Thresholds
-from millpond_core.cache_key import answer_key, partition_of
-from millpond_core.clock import ManualClock
-from millpond_core.embedder import Embedder
-from millpond_core.telemetry import Tracing
-
-NOW = 1_800_000_000.0
-SETTINGS = CacheSettings(lookup_timeout_s=60)
+from millpond_cache.store import StoreUnavailable, Which
+from millpond_core.cache_key import request_key
 
 
 class AwayStore(MemoryStore):
@@ -40,40 +23,6 @@ class AwayStore(MemoryStore):
 
     async def forget(self, which: Which) -> int:
         raise StoreUnavailable("away")
-
-
-@asynccontextmanager
-async def asked(store: Store) -> AsyncGenerator[Any]:
-    """A stub of a server without an embedder: exact answers only."""
-    clock = ManualClock(NOW)
-    recent, forgotten, judged, ledger = Recent(1e6), Forgotten(), Judged(), Ledger()
-    thresholds = Thresholds(SETTINGS, judged, CALIBRATION)
-    breaker = Breaker(store, 60)
-    lookup = Lookup(store, recent, breaker, KnowingVerifier(), thresholds, SETTINGS, clock, heads(), ledger, forgotten)
-
-    async def tell(order: control_pb2.Invalidate) -> None:
-        assert order.order
-
-    embedder = Embedder("127.0.0.1:1")
-    server = CacheServer(
-        lookup,
-        store,
-        recent,
-        Orders(store, recent, forgotten, clock, tell),
-        keeping_of(SETTINGS, heads().cacheability),
-        thresholds,
-        judged,
-        ledger,
-        embedder,
-        Tracing(),
-        clock,
-    )
-    async with (
-        serving(server, "127.0.0.1", 0) as port,
-        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
-    ):
-        yield services_pb2_grpc.CacheServiceStub(channel)
-    await embedder.close()
 
 
 def put(text: str = "How deep is the sea?", id: str = "r-1", tenant: str = "acme") -> services_pb2.PutRequest:
@@ -101,7 +50,7 @@ async def test_what_is_put_is_found_and_recalled() -> None:
         kept = await stub.Put(put())
         found = await stub.Lookup(look(put()))
         assert (found.answer.output.text, found.reasons[0].code) == ("Deep.", "cache.exact")
-        key = answer_key(partition_of(put().request, "small"), "How deep is the sea?")
+        key = request_key(put().request, "small")
         assert key == kept.key
         recalled = await stub.Recall(services_pb2.RecallRequest(keys=[key, "0" * 64]))
         assert dict(recalled.answers) == {key: found.answer}

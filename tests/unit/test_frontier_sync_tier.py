@@ -7,10 +7,10 @@ import logging
 import grpc
 import pytest
 
+from millpond_core.cache_client import Cache
 from millpond_core.clock import ManualClock
 from millpond_core.publisher import Publisher
 from millpond_core.telemetry import Tracing
-from millpond_frontier.cache import Cache
 from millpond_frontier.settings import FrontierSettings
 from millpond_frontier.sync_tier import SyncTier
 

@@ -278,6 +278,7 @@ def uses(name: str, variable: str) -> bool:
     """All read one ConfigMap, and of it what they need."""
     users = {
         "MILLPOND_MILVUS": {"cache"},
+        "MILLPOND_CACHE_GRPC": {"batcher", "frontier"},
         "MILLPOND_TRITON": {"router", "cache", "batcher"},
         "MILLPOND_PROVIDER_BASE_URL": {"frontier"},
         "MILLPOND_OTLP_ENDPOINT": set(SERVICES),

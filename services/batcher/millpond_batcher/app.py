@@ -10,6 +10,7 @@ from millpond_batcher.limit import Limit
 from millpond_batcher.replica import Replica
 from millpond_batcher.revival import Revival
 from millpond_batcher.settings import BatcherSettings, policy_of
+from millpond_core.cache_client import Cache
 from millpond_core.lanes import Lanes
 from millpond_core.service import Runtime
 from millpond_core.settings import ModelSettings
@@ -17,7 +18,7 @@ from millpond_core.stage import Settle, Worker
 from millpond_core.stage_service import serve_stage
 
 
-def lanes_of(settings: BatcherSettings, runtime: Runtime, settle: Settle) -> Lanes:
+def lanes_of(settings: BatcherSettings, runtime: Runtime, cache: Cache, settle: Settle) -> Lanes:
     """A lane for each model in Triton."""
     lanes: dict[str, Lane] = {}
     for model in settings.models:
@@ -32,6 +33,7 @@ def lanes_of(settings: BatcherSettings, runtime: Runtime, settle: Settle) -> Lan
                 policy=policy_of(settings, settings.batcher, model),
                 settings=settings.batcher,
                 settle=settle,
+                cache=cache,
                 clock=runtime.clock,
                 tracing=runtime.tracing,
                 opened=partial(runtime.ready, named, True),
@@ -51,9 +53,10 @@ def _replica(address: str, model: ModelSettings, settings: BatcherSettings) -> R
 
 async def serve(settings: BatcherSettings, runtime: Runtime) -> None:
     workers: list[Lanes] = []
+    cache = Cache(settings.cache_grpc, settings.batcher.cache_timeout_s, runtime.tracing)
 
     def make_worker(settle: Settle) -> Worker:
-        workers.append(lanes_of(settings, runtime, settle))
+        workers.append(lanes_of(settings, runtime, cache, settle))
         return workers[-1]
 
     try:
@@ -61,3 +64,4 @@ async def serve(settings: BatcherSettings, runtime: Runtime) -> None:
     finally:
         for worker in workers:
             await worker.close()
+        await cache.close()

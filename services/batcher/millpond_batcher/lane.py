@@ -26,18 +26,20 @@ from millpond_batcher.engine import Completion
 from millpond_batcher.plan import Batch, Wait, backlog_of, fits, retry_after_s
 from millpond_batcher.quality import Checks, Failed
 from millpond_batcher.replica import Replica
-from millpond_batcher.row import CHECKS_NAME, Row, pressing, row_of, shared_answer
+from millpond_batcher.row import CHECKS_NAME, Row, pressing, row_of
 from millpond_batcher.sampling import max_tokens, sampling
 from millpond_batcher.settings import BatcherSection, prior_of
 from millpond_batcher.suspects import company_of, deaths_of, is_poison
 from millpond_core import metrics, telemetry, topics
 from millpond_core.batch_name import BatchName, batch_of
+from millpond_core.cache_client import WAITED, Cache, worth_recalling
 from millpond_core.clock import Clock
 from millpond_core.control import Word
 from millpond_core.envelope import TIER_WORDS
 from millpond_core.errors import Code, EngineError, Refused
 from millpond_core.processor import Unread, mark_of
 from millpond_core.result import Answer, Failure
+from millpond_core.same_request import shared_answer
 from millpond_core.settings import ModelSettings
 from millpond_core.stage import Forward, Job, Retry, Settle
 from millpond_core.telemetry import Tracing
@@ -72,6 +74,7 @@ class Lane:
         policy: plan.Policy,
         settings: BatcherSection,
         settle: Settle,
+        cache: Cache,
         clock: Clock,
         tracing: Tracing,
         opened: Callable[[], None],
@@ -84,6 +87,7 @@ class Lane:
         self._policy = policy
         self._settings = settings
         self._settle = settle
+        self._cache = cache
         self._clock = clock
         self._tracing = tracing
         self._opened = opened
@@ -333,13 +337,17 @@ class Lane:
         spans = [job.span for member in batch.members for job in member.item.jobs]
         sent = Sent(self._tracing.batch(spans, attributes), rows)
         metrics.BATCH_ROWS.labels(name, tier).observe(rows)
+        # Answers for a set of checks are not told apart in the cache.
+        waited = [row.first for row in (member.item for member in batch.members) if row.checks is None]
+        waited = [job for job in waited if worth_recalling(job, now)]
+        recalling = asyncio.create_task(self._cache.recall(waited)) if waited else None
         for member in batch.members:
             row = member.item
             metrics.series(metrics.BATCH_WAIT_SECONDS, name, tier).observe(max(now - member.arrived_s, 0))
             replica = max(answering, key=lambda each: (each.free, -each.tokens))
             replica.take(member.tokens)
             self._running[member.tenant, member.tier] += 1
-            row.task = asyncio.create_task(self._run(row, replica, sent))
+            row.task = asyncio.create_task(self._run(row, replica, sent, recalling))
             self._tasks.add(row.task)
             row.task.add_done_callback(partial(self._ended, row, replica, sent))
 
@@ -366,7 +374,13 @@ class Lane:
 
     # One row
 
-    async def _run(self, row: Row, replica: Replica, sent: Sent) -> None:
+    async def _run(
+        self, row: Row, replica: Replica, sent: Sent, recalling: asyncio.Task[dict[Job, Answer]] | None
+    ) -> None:
+        """recalling: what the cache has by now for the batch's rows that waited."""
+        if recalling and (answer := (await asyncio.shield(recalling)).get(row.first)):
+            self._recalled(row, answer)
+            return
         name = self._model.name
         span = self._tracing.chat(name, row.first.span, {telemetry.GEN_AI_PROVIDER: "triton"}, batch=sent.span)
         began = monotonic()
@@ -388,6 +402,13 @@ class Lane:
                 span.set_attribute(telemetry.ERROR_TYPE, outcome)
             span.end()
             metrics.series(metrics.ENGINE_SECONDS, name, outcome).observe(monotonic() - began)
+
+    def _recalled(self, row: Row, answer: Answer) -> None:
+        self._backlog.refund(row.waiting, row.waiting.tokens)
+        self._withdraw(row)
+        for job in self._release(row):
+            job.routed.decision.reasons.add(code=WAITED, value=1.0, detail=answer.served_by.cache.source_id)
+            self._settle(job, answer)
 
     async def _complete(self, row: Row, replica: Replica, span: Span) -> Completion:
         request = row.first.routed.request

@@ -117,6 +117,11 @@ class BatcherSection(Section):
     idle_share: float = Field(
         default=0.5, ge=0, le=1, description="Share of the engine's rows below which it counts as idle."
     )
+    cache_timeout_s: Seconds = Field(
+        default=0.1,
+        description="Seconds that the cache has to say whether an equal request was answered while one waited; without "
+        "its word the model is asked.",
+    )
     tenants: dict[str, TenantSection] = Field(
         default={},
         description="By tenant: `weight`, its share beside the others' 1; `realtime_rows`, `standard_rows` and "

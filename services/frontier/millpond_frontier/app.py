@@ -11,13 +11,13 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from millpond_core.cache_client import Cache
 from millpond_core.lanes import Lanes
 from millpond_core.publisher import Publisher
 from millpond_core.service import Runtime
 from millpond_core.settings import WrongSetting
 from millpond_core.stage import Settle, Worker
 from millpond_core.stage_service import serve_stage
-from millpond_frontier.cache import Cache
 from millpond_frontier.lane import Lane
 from millpond_frontier.provider import Provider
 from millpond_frontier.settings import FrontierSettings
@@ -36,18 +36,18 @@ async def serve(settings: FrontierSettings, runtime: Runtime) -> None:
         for model in settings.models
         if model.kind == "openai"
     }
+    cache = Cache(settings.cache_grpc, own.cache_timeout_s, runtime.tracing)
     workers: list[Lanes] = []
 
     def make_worker(settle: Settle) -> Worker:
         lanes = {
-            name: Lane(each, own, settle, clock=runtime.clock, crashed=runtime.crashed)
+            name: Lane(each, own, settle, cache=cache, clock=runtime.clock, crashed=runtime.crashed)
             for name, each in providers.items()
         }
         workers.append(Lanes(lanes, settle, "is no provider's"))
         return workers[-1]
 
     publisher = Publisher(settings, runtime.crashed, "an answer of the sync tier")
-    cache = Cache(settings.cache_grpc, own.cache_timeout_s, runtime.tracing)
     tier = SyncTier(
         settings, providers, cache, publisher, clock=runtime.clock, tracing=runtime.tracing, crashed=runtime.crashed
     )

@@ -49,7 +49,10 @@ class FrontierSection(Section):
         gt=0,
         description="Bytes of one call of the sync tier. The request and its answer must fit into one record.",
     )
-    cache_timeout_s: Seconds = Field(default=0.3, description="Seconds that the sync tier waits for the cache.")
+    cache_timeout_s: Seconds = Field(
+        default=0.3,
+        description="Seconds that the cache is waited for: by the sync tier, and before a request that waited is sent.",
+    )
     publish_timeout_s: Seconds = Field(
         default=2, description="Seconds that the sync tier's caller waits for Kafka to take the answer."
     )
@@ -59,5 +62,4 @@ class FrontierSettings(Settings):
     http_port: Port = Field(default=19160, description="Where /healthz, /readyz and /metrics listen.")
     grpc_host: str = Field(default="127.0.0.1", description="Where the sync tier listens.")
     grpc_port: Port = Field(default=19170, description="Its port; 0 takes a free one.")
-    cache_grpc: str = Field(default="127.0.0.1:19130", description="The cache's gRPC address, `host:port`.")
     frontier: FrontierSection = Field(default=FrontierSection(), description="Frontier's own.")

@@ -24,6 +24,7 @@ import grpc
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2, services_pb2
 from millpond_core import telemetry, topics
+from millpond_core.cache_client import UNAVAILABLE, Cache
 from millpond_core.clock import Clock
 from millpond_core.envelope import TIER_WORDS, routed_record
 from millpond_core.errors import Code, Refused
@@ -33,7 +34,6 @@ from millpond_core.stage import ROUTE_WORDS, STATUS_WORDS
 from millpond_core.telemetry import Tracing
 from millpond_frontier.accept import HEARD_S, Accepted, Terms, accept
 from millpond_frontier.attempt import CallFailed, attempt_of, attempts_of, retry_after_s
-from millpond_frontier.cache import UNAVAILABLE, Cache
 from millpond_frontier.call import Call
 from millpond_frontier.provider import Provider
 from millpond_frontier.settings import FrontierSettings

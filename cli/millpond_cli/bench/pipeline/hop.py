@@ -27,6 +27,7 @@ from millpond_cache.settings import CacheServiceSettings
 from millpond_cache.thresholds import Judged, Thresholds
 from millpond_cache.verifier import TritonVerifier
 from millpond_cache.worker import CacheWorker
+from millpond_core.cache_client import Cache
 from millpond_core.lanes import Lanes
 from millpond_core.processor import ProcessorSettings
 from millpond_core.service import Runtime, run
@@ -89,6 +90,9 @@ async def serve_batcher(settings: BatcherSettings, runtime: Runtime) -> None:
         update={"standard_rows": ROWS, "standard_wait_s": 0, "refill_rows": 1, "batch_tokens": ROWS * 4096}
     )
 
+    # Nobody is there, and what waited is asked of the model all the same.
+    cache = Cache(settings.cache_grpc, own.cache_timeout_s, runtime.tracing)
+
     def make_worker(settle: Settle) -> Lanes:
         engine = AnswersAtOnce()
         replica = Replica(
@@ -100,6 +104,7 @@ async def serve_batcher(settings: BatcherSettings, runtime: Runtime) -> None:
             policy=policy_of(settings, own, small),
             settings=own,
             settle=settle,
+            cache=cache,
             large=settings.model_of_role("frontier").name,
             clock=runtime.clock,
             tracing=runtime.tracing,
@@ -108,7 +113,10 @@ async def serve_batcher(settings: BatcherSettings, runtime: Runtime) -> None:
         )
         return Lanes({small.name: lane}, settle, "is not here")
 
-    await serve_stage("batcher", settings, runtime, make_worker)
+    try:
+        await serve_stage("batcher", settings, runtime, make_worker)
+    finally:
+        await cache.close()
 
 
 if __name__ == "__main__":
