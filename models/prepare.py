@@ -149,7 +149,7 @@ def build_int8(target: Path) -> bool:
 
     folder = target / "embedder"
     recipe = sha256_of(GRAPH)[:8]
-    return _build(folder, f"{embedder_version()} {recipe}", embedder_version(), lambda: minilm_graph.build(folder))
+    return build_graph(folder, f"{embedder_version()} {recipe}", embedder_version(), lambda: minilm_graph.build(folder))
 
 
 def build_verifier(target: Path) -> bool:
@@ -158,7 +158,7 @@ def build_verifier(target: Path) -> bool:
 
     version = verifier_version()
     recipe = sha256_of(GRAPH)[:8]
-    return _build(
+    return build_graph(
         target / "verifier",
         f"{embedder_version()} {version} {recipe}",
         version,
@@ -171,7 +171,7 @@ def verifier_version() -> str:
     return f"verifier-{sha256_of(VERIFIER_CHANGES)[:8]}"
 
 
-def _build(folder: Path, expected: str, version: str, build: Callable[[], Any]) -> bool:
+def build_graph(folder: Path, expected: str, version: str, build: Callable[[], Any]) -> bool:
     """Write folder/int8.xml and .bin, unless they are those that `expected` names in the stamp beside them."""
     stamp = folder / "int8.stamp"
     if stamp.is_file() and stamp.read_text().splitlines()[:1] == [expected]:

@@ -28,6 +28,10 @@ STUB_TIMEOUT_S = 120
 """Seconds that a model's process may take to come up; the default of 30 is little for torch on a busy machine."""
 
 
+EXPORTED = "repository"
+"""Folder among the model files: a repository of models that were trained here (training/router/export.py)."""
+
+
 class ServerMissing(Exception):
     """This environment carries no Triton for this Python."""
 
@@ -73,11 +77,11 @@ def models_in(repository: Path) -> list[str]:
     return sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
 
 
-def command(server: Path, repository: Path, ports: Ports, models: Sequence[str]) -> list[str]:
+def command(server: Path, repositories: Sequence[Path], ports: Ports, models: Sequence[str]) -> list[str]:
     """The server's command line. models: the names to load."""
     return [
         str(server / "bin" / "tritonserver"),
-        f"--model-repository={repository}",
+        *(f"--model-repository={repository}" for repository in repositories),
         f"--backend-directory={server / 'backends'}",
         # Explicit control lets a model that died be unloaded and loaded again while the others serve.
         "--model-control-mode=explicit",
@@ -126,8 +130,11 @@ def main() -> NoReturn:
     if not arguments.assets.is_dir():
         sys.exit(f"serve: no folder {arguments.assets}: run models/prepare.py --target {arguments.assets}")
     ports = Ports(arguments.grpc_port, arguments.http_port, arguments.metrics_port)
-    repository = arguments.repository.resolve()
-    argv = command(server, repository, ports, arguments.model or models_in(repository))
+    repositories = [arguments.repository.resolve()]
+    if (exported := arguments.assets.resolve() / EXPORTED).is_dir():
+        repositories.append(exported)
+    every = [name for repository in repositories for name in models_in(repository)]
+    argv = command(server, repositories, ports, arguments.model or every)
     os.execve(argv[0], argv, environment(libraries, arguments.assets.resolve()))
 
 

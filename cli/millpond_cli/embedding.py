@@ -29,14 +29,16 @@ class Vectors:
     version: str
 
 
-def embed(place: Home, texts: Sequence[str], report: Report) -> Vectors:
-    """Sets up the model environment and its files where they are missing.
+def embed(place: Home, texts: Sequence[str], report: Report, encoder: str = "embedder") -> Vectors:
+    """encoder: by its name in Triton.
+
+    Sets up the model environment and its files where they are missing.
 
     Raises SetupError, and CommandError where the engine cannot start.
     """
     set_up(place, (MODELS, MODEL_FILES), report)
     lines = b"".join(json.dumps(text).encode() + b"\n" for text in texts)
-    command = [str(place.models_python), str(SCRIPT), "--assets", str(place.assets)]
+    command = [str(place.models_python), str(SCRIPT), "--assets", str(place.assets), "--encoder", encoder]
     ended = subprocess.run(command, input=lines, capture_output=True, check=False)
     said = ended.stderr.decode("utf-8", "replace").strip().splitlines()
     if ended.returncode != 0:

@@ -1,10 +1,14 @@
-"""The embedder in Triton, asked over gRPC. Triton batches what many callers ask at the same time."""
+"""The embedder in Triton, or another encoder of its kind, asked over gRPC.
+
+Triton batches what many callers ask at the same time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -62,32 +66,43 @@ class Embedder:
         """
         began = time.monotonic()
         timeout_s = timeout_s or self._timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                version = await self._current_version()
-                calls = [self._call(texts[first : first + MAX_ROWS]) for first in range(0, len(texts), MAX_ROWS)]
-                parts = await asyncio.gather(*calls)
-        except TimeoutError as failure:
-            raise self._failed("timeout", Code.ENGINE_UNAVAILABLE, f"no answer in {timeout_s} s") from failure
-        except InferenceServerException as failure:
-            away = failure.status() in ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
-            reason, code = ("unavailable", Code.ENGINE_UNAVAILABLE) if away else ("refused", Code.ENGINE_ERROR)
-            raise self._failed(reason, code, failure.message()) from failure
+        async with self._answering(timeout_s):
+            version = await self._current_version()
+            calls = [self._call(texts[first : first + MAX_ROWS]) for first in range(0, len(texts), MAX_ROWS)]
+            parts = await asyncio.gather(*calls)
         metrics.EMBEDDER_SECONDS.observe(time.monotonic() - began)
         rows = [row for vectors, counts in parts for row in zip(vectors, counts, strict=True)]
         return [
             pack(vector, version, _tokens(text, int(count))) for text, (vector, count) in zip(texts, rows, strict=True)
         ]
 
+    async def version(self) -> str:
+        """Of the weights that answer now. Raises EngineError, as `embed` does."""
+        async with self._answering(self._timeout_s):
+            return await self._current_version()
+
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
+
+    @asynccontextmanager
+    async def _answering(self, timeout_s: float) -> AsyncGenerator[None]:
+        """What Triton does not answer in time, or answers with an error, raises EngineError."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                yield
+        except TimeoutError as failure:
+            raise self._failed("timeout", Code.ENGINE_UNAVAILABLE, f"no answer in {timeout_s} s") from failure
+        except InferenceServerException as failure:
+            away = failure.status() in ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
+            reason, code = ("unavailable", Code.ENGINE_UNAVAILABLE) if away else ("refused", Code.ENGINE_ERROR)
+            raise self._failed(reason, code, failure.message()) from failure
 
     def _failed(self, reason: str, code: Code, message: str) -> EngineError:
         # Whoever answers next may be another embedder.
         self._version_read_at = -VERSION_KNOWN_S
         metrics.EMBEDDER_FAILURES.labels(reason).inc()
-        return EngineError(code, f"the embedder at {self._address}: {message}", retryable=True)
+        return EngineError(code, f"the {self._model} at {self._address}: {message}", retryable=True)
 
     def _connected(self) -> triton.InferenceServerClient:
         """Made at the first call, inside the event loop that it belongs to."""

@@ -1,12 +1,13 @@
 """The public data sets that the heads learn from, read from a folder of their own: none is part of this repository.
 
-HEADS.md in services/router/millpond_router/heads names their sources and licences.
+README.md in services/router/millpond_router/heads names their sources and licences.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from millpond_router import evaluation
 
 BEYOND = "oos"
 """CLINC150's label of what belongs to no intent."""
+
+LEARNED_SUPPORT = 8000
+"""Of BANKING77's 10,003 texts, where the rest is held back."""
 
 TASKS = ("command", "support", "multiple_choice", "mathematics", "code", "reading", "question")
 
@@ -73,6 +77,13 @@ def clinc150_domains(folder: Path) -> dict[str, str]:
 def banking77(folder: Path) -> Dialogue:
     rows = _rows(folder / "banking77.jsonl.gz")
     return Dialogue([row["text"] for row in rows], [row["category"] for row in rows], ["train"] * len(rows))
+
+
+def support_split(support: Dialogue) -> tuple[Sequence[int], Sequence[int]]:
+    """BANKING77's rows that are learned from, and the last 2,003 of a random order, which are held back."""
+    order = list(range(len(support.texts)))
+    random.Random(0).shuffle(order)
+    return order[:LEARNED_SUPPORT], order[LEARNED_SUPPORT:]
 
 
 def mmlu(folder: Path) -> Questions:

@@ -1,4 +1,4 @@
-"""Embeds the data sets once, with the embedder that the router uses, and keeps the vectors.
+"""Embeds the data sets once, with the encoder whose vectors the heads are to read, and keeps the vectors.
 
 .millpond/models-env/bin/python training/router/embed.py --data FOLDER --work FOLDER --models .millpond/models
 """
@@ -16,32 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY / folder) for folder in ("training/router", "services/router", "models/embedder/1")]
+sys.path[:0] = [
+    str(REPOSITORY / folder) for folder in ("training/router", "services/router", "models", "models/embedder/1")
+]
 
+import embed_lines
 from embedder_engine import open_engine
 
 import data_sets
 
-LOOKED_AT_CHARACTERS = 4096
-"""As the router does (millpond_core/embedder.py)."""
-
 AT_ONCE = 512
 
 
-def version() -> str:
-    """Of the embedder, as its configuration says it."""
-    text = (REPOSITORY / "models" / "embedder" / "config.pbtxt").read_text()
-    return text.split('key: "version" value: { string_value: "')[1].split('"')[0]
-
-
-def place(work: Path, texts: Sequence[str]) -> Path:
-    digest = hashlib.sha256("\0".join([version(), *texts]).encode()).hexdigest()[:16]
+def place(work: Path, version: str, texts: Sequence[str]) -> Path:
+    digest = hashlib.sha256("\0".join([version, *texts]).encode()).hexdigest()[:16]
     return work / f"vectors-{digest}.npy"
 
 
-def vectors(work: Path, texts: Sequence[str]) -> NDArray[np.float32]:
+def vectors(work: Path, version: str, texts: Sequence[str]) -> NDArray[np.float32]:
     """What `main` has kept; rounded to float16, as vectors travel. Raises FileNotFoundError."""
-    return np.load(place(work, texts)).astype(np.float32)
+    return np.load(place(work, version, texts)).astype(np.float32)
 
 
 def main() -> None:
@@ -49,18 +43,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--encoder", default="embedder", help="By its name in Triton; export.py makes others.")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    engine = open_engine("int8", given.models / "embedder", version())
+    version = embed_lines.version_of(given.encoder, given.models)
+    engine = open_engine("int8", given.models / given.encoder, version)
     sets = (data_sets.clinc150, data_sets.banking77, data_sets.mmlu, data_sets.gsm8k, data_sets.nine_models)
     for read in sets:
         texts = read(given.data).texts
-        file = place(given.work, texts)
+        file = place(given.work, version, texts)
         if file.exists():
             continue
         began = time.monotonic()
         parts = [
-            engine.embed([text[:LOOKED_AT_CHARACTERS] for text in texts[first : first + AT_ONCE]]).vectors
+            engine.embed([text[: embed_lines.LOOKED_AT_CHARACTERS] for text in texts[first : first + AT_ONCE]]).vectors
             for first in range(0, len(texts), AT_ONCE)
         ]
         np.save(file, np.concatenate(parts).astype(np.float16))

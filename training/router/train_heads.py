@@ -1,6 +1,7 @@
 """Fits the heads that the router ships, says what they reach on what was held back, and writes their file.
 
-    .millpond/torch-env/bin/python training/router/train_heads.py --data FOLDER --work FOLDER --target heads.npz
+    .millpond/torch-env/bin/python training/router/train_heads.py --data FOLDER --work FOLDER \
+        --models .millpond/models --target heads.npz
 
 Needs what embed.py has kept, and scikit-learn (requirements/models-torch.txt). Figures are of texts that the heads they
 are measured with had not seen: CLINC150's own validation part; for the models' answers, four parts in turn (a text's
@@ -29,13 +30,16 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(Path(__file__).parent), str(REPOSITORY / "services" / "router")]
+sys.path[:0] = [str(REPOSITORY / folder) for folder in ("training/router", "services/router", "models")]
+
+import embed_lines
 
 import data_sets
 import embed
 from millpond_router import evaluation, heads
 from millpond_router.calibration import Calibration, calibrate, calibration_error
 from millpond_router.forest import Forest
+from millpond_router.intents import fit_intents
 from millpond_router.lexical import BUCKETS, document_frequency, ngrams
 from millpond_router.network import Fitting, Floats, Network, Target, entropy, fit, sigmoid, softmax
 
@@ -70,17 +74,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--target", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True, help="The folder that models/prepare.py filled.")
+    parser.add_argument("--encoder", default="embedder", help="Whose vectors, by its name in Triton.")
     parser.add_argument("--number", default="1", help="Of the heads, in their version.")
     given = parser.parse_args()
     dialogue, support = data_sets.clinc150(given.data), data_sets.banking77(given.data)
     sets = [data_sets.mmlu(given.data), data_sets.gsm8k(given.data), data_sets.nine_models(given.data)]
     texts = [dialogue.texts, support.texts, *(each.texts for each in sets)]
-    vectors = [embed.vectors(given.work, each) for each in texts]
+    encoder = embed_lines.version_of(given.encoder, given.models)
+    vectors = [embed.vectors(given.work, encoder, each) for each in texts]
     inputs = fit_inputs(texts, vectors)
     seen = [inputs.seen(v, t) for v, t in zip(vectors, texts, strict=True)]
     say("inputs")
     domain_of = data_sets.clinc150_domains(given.data)
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"encoder": encoder, "banking77_held_back": intents_of_ones_own(support, vectors[1])}
     network, temperature, line, labels = fit_domains(
         dialogue, vectors[0], inputs.of_network(seen[0]), domain_of, figures
     )
@@ -93,7 +100,7 @@ def main() -> None:
     whole, trees = quality.fit(np.arange(quality.rows))
     made = heads.Heads(
         version="",
-        embedder=embed.version(),
+        embedder=encoder,
         labels=heads.Labels(
             intents=labels[0],
             domains=labels[1],
@@ -150,6 +157,15 @@ def fit_inputs(texts: Sequence[Sequence[str]], vectors: Sequence[Floats]) -> hea
     usual = [small.seen(v[:2000], t[:2000]).counts for v, t in zip(vectors, texts, strict=True)]
     counts = np.concatenate(usual)
     return replace(small, mean=counts.mean(0), spread=counts.std(0) + np.float32(0.05))
+
+
+def intents_of_ones_own(support: data_sets.Dialogue, vectors: Floats) -> float:
+    """Accuracy on BANKING77's texts that are held back, as `./millpond eval router --task intent --fit` learns them."""
+    known, held = data_sets.support_split(support)
+    learned = fit_intents(vectors[known], [support.intents[row] for row in known])
+    said = learned.says(vectors[held]).chances.argmax(axis=1)
+    right = [learned.labels[label] == support.intents[row] for label, row in zip(said, held, strict=True)]
+    return round(float(np.mean(right)), 4)
 
 
 def fit_domains(

@@ -13,9 +13,9 @@ from millpond.v1 import envelope_pb2, request_pb2
 from millpond_core.embedding import pack
 from millpond_router.brain import Brain
 from millpond_router.decide import decide
-from millpond_router.features import features_of
 from millpond_router.heads import Reading
 from millpond_router.language import LanguageDetector
+from millpond_router.routing import looked_at
 
 if TYPE_CHECKING:
     from millpond_router.decide import Policy
@@ -38,9 +38,11 @@ class Decider:
         return [self._one(*each) for each in zip(texts, embeddings, readings, strict=True)]
 
     def _one(self, text: str, embedding: envelope_pb2.Embedding, reading: Reading | None) -> str:
-        request = request_pb2.Request(tenant="default", messages=[request_pb2.Message(role="user", content=text)])
-        language = self._language.language_of(text)
-        features = features_of(request, request_pb2.TIER_UNSPECIFIED, language, embedding, reading=reading)
+        request = request_pb2.Request(
+            tenant="default", model="auto", messages=[request_pb2.Message(role="user", content=text)]
+        )
+        tier = request_pb2.TIER_UNSPECIFIED
+        features = looked_at(request, tier, embedding, reading, self._rules, self._language)
         return decide(features, self._rules, self._policy, 0.0).model
 
 

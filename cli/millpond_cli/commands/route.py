@@ -80,8 +80,8 @@ def _decide(request: request_pb2.Request, settings: RouterSettings) -> result_pb
     from millpond_router import rules as rule_files
     from millpond_router.brain import Brain
     from millpond_router.decide import decide, model_names, policy_of
-    from millpond_router.features import features_of
     from millpond_router.language import LanguageDetector
+    from millpond_router.routing import looked_at
 
     policy = policy_of(settings, settings.router.quality)
     try:
@@ -97,13 +97,14 @@ def _decide(request: request_pb2.Request, settings: RouterSettings) -> result_pb
     prompt = prompt_text(request)
     with shown() as report:
         vectors = embed(home(), [prompt, *rules.sentences], report)
+        encoder = settings.router.encoder
+        encoded = embed(home(), [prompt], report, encoder) if encoder else vectors
     # Tokens are not counted here: only the cache asks for them.
     embeddings = [pack(vector, vectors.version, 1) for vector in vectors.values]
     if rules.sentences:
         rules = rules.with_examples(embeddings[1:])
-    (reading,) = brain.readings([prompt], embeddings[:1])
-    language = LanguageDetector().language_of(prompt) if rules.asks_for_language else ""
-    features = features_of(request, tier, language, embeddings[0], reading=reading)
+    (reading,) = brain.readings([prompt], [pack(encoded.values[0], encoded.version, 1)])
+    features = looked_at(request, tier, embeddings[0], reading, rules, LanguageDetector())
     policy = policy.with_learned(brain.learned)
     return decide(features, rules, policy, now)
 

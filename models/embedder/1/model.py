@@ -18,7 +18,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         name = os.environ.get("MILLPOND_EMBEDDER_ENGINE") or parameters["engine"]
-        self._engine = open_engine(name, _folder(), parameters["version"])
+        self._engine = open_engine(name, _folder(parameters.get("folder")), parameters["version"])
         promised = pb_utils.get_output_config_by_name(config, "embedding")["dims"][0]
         if promised != self._engine.dimension:
             raise EmbedderUnavailable(
@@ -53,9 +53,11 @@ class TritonPythonModel:
         return responses
 
 
-def _folder() -> Path:
-    if own := os.environ.get("MILLPOND_EMBEDDER_MODEL"):
+def _folder(exported: str | None) -> Path:
+    """exported: among the model files, of an encoder that training/router/export.py made."""
+    own, root = os.environ.get("MILLPOND_EMBEDDER_MODEL"), os.environ.get("MILLPOND_MODELS_DIR")
+    if own and exported is None:
         return Path(own)
-    if root := os.environ.get("MILLPOND_MODELS_DIR"):
-        return Path(root) / "embedder"
+    if root:
+        return Path(root) / (exported or "embedder")
     raise EmbedderUnavailable("set MILLPOND_MODELS_DIR to the folder that models/prepare.py --target filled")

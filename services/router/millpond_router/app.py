@@ -97,8 +97,9 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
     reads = [*requests, *bound_topics(settings.tenants_by_topic)]
     writes = [topic for topic in TOPICS if SERVICE in topic.writers]
     ids = await runtime.unless_stopping(await_topics(settings, [*reads, *writes], runtime.ready))
-    embedder = Embedder(settings.triton, settings.router.embed_timeout_s)
     own = settings.router
+    embedder = Embedder(settings.triton, own.embed_timeout_s)
+    encoder = Embedder(settings.triton, own.embed_timeout_s, own.encoder) if own.encoder else None
     resembled = {target.resembles for target in policy.models if target.resembles}
     brain = Brain(own.heads or head_folder.SHIPPED, own.calibration, models=resembled)
     shadow = Brain(own.shadow_heads, what="candidate heads", models=resembled) if own.shadow_heads else None
@@ -110,7 +111,8 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
         policy=policy,
         rules=rules,
         language=await loading,
-        embeddings=_embeddings(settings, embedder, runtime),
+        embeddings=_embeddings(settings, embedder, runtime) if own.embed else NoEmbeddings(),
+        encoder=_embeddings(settings, encoder, runtime) if encoder else None,
         topic_ids=ids,
         tenants=settings.tenants_by_topic,
         clock=runtime.clock,
@@ -121,6 +123,8 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
     beside: list[asyncio.Task[None]] = [asyncio.create_task(each.keep()) for each in brains]
     if own.embed:
         beside.append(asyncio.create_task(routing.keep_examples()))
+    if own.embed or encoder:
+        beside += [asyncio.create_task(each.meet(encoder or embedder)) for each in brains]
     if own.learn:
         beside.append(asyncio.create_task(learn(settings, brain)))
     try:
@@ -129,12 +133,12 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
         for task in beside:
             task.cancel()
         await embedder.close()
+        if encoder:
+            await encoder.close()
 
 
 def _embeddings(settings: RouterSettings, embedder: Embedder, runtime: Runtime) -> Embeddings:
     own = settings.router
-    if not own.embed:
-        return NoEmbeddings()
     window = EmbeddingWindow(own.embed_timeout_s)
     windowed = WindowedEmbeddings(embedder, window, urgent_s=own.embed_timeout_s, patient_s=own.embed_wait_s)
     return RememberedEmbeddings(windowed, runtime.clock)

@@ -11,7 +11,9 @@ from typing import NoReturn
 import numpy as np
 
 from millpond.v1 import envelope_pb2
+from millpond_core.embedder import Embedder
 from millpond_core.embedding import unpack
+from millpond_core.errors import EngineError
 from millpond_router import head_folder, outcomes
 from millpond_router.decide import Learned
 from millpond_router.heads import Heads, HeadsError, Reading
@@ -69,6 +71,18 @@ class Brain:
                 watched.look()
         if self._heads is not None and self._heads.value is None:
             logger.warning("%s: there are none: the rules go on alone", self._what)
+
+    async def meet(self, encoder: Embedder) -> None:
+        """Name heads that are for another encoder than this as soon as it is there, not at the first request."""
+        while True:
+            try:
+                version = await encoder.version()
+            except EngineError:
+                await asyncio.sleep(LOOK_S)
+            else:
+                if self.heads is not None:
+                    self._understands(self.heads, version)
+                return
 
     async def keep(self) -> NoReturn:
         while True:

@@ -34,8 +34,11 @@ EXAMPLES_RETRY_S = 5.0
 """Between two tries to embed the rules' examples while the embedder is away."""
 
 
+MaybeEmbeddings = Sequence[envelope_pb2.Embedding | None]
+
+
 class Embeddings(Protocol):
-    async def of(self, texts: Sequence[str], *, urgent: bool) -> Sequence[envelope_pb2.Embedding | None]:
+    async def of(self, texts: Sequence[str], *, urgent: bool) -> MaybeEmbeddings:
         """One per text, in their order; None where the embedder has no time for it."""
         ...
 
@@ -61,7 +64,8 @@ class Item:
 class Routing:
     """topic_ids: Kafka's own, by name. tenants: those that topics are bound to.
 
-    brain: the heads. shadow: a candidate for their place, which decides beside them and moves nothing.
+    brain: the heads. shadow: a candidate for their place, which decides beside them and moves nothing. encoder: whose
+    vectors both look at; None for the embedder's.
     """
 
     def __init__(
@@ -78,9 +82,11 @@ class Routing:
         tracing: Tracing,
         brain: Brain | None = None,
         shadow: Brain | None = None,
+        encoder: Embeddings | None = None,
     ) -> None:
         self._brain = brain or Brain()
         self._shadow = shadow
+        self._encoder = encoder
         self._terms = terms
         self._policy = policy
         self._rules = rules
@@ -104,9 +110,9 @@ class Routing:
         """One record for each, in their order; urgent ones do not wait long for their embeddings."""
         open_ones = [each.taken for each in items if isinstance(each.taken, Accepted) and not each.taken.refused]
         texts = [prompt_text(each.routed.request) for each in open_ones]
-        embeddings = await self._embeddings.of(texts, urgent=urgent)
-        readings = self._brain.readings(texts, embeddings)
-        others = self._shadow.readings(texts, embeddings) if self._shadow else [None] * len(texts)
+        embeddings, encoded = await self._vectors(texts, urgent)
+        readings = self._brain.readings(texts, encoded)
+        others = self._shadow.readings(texts, encoded) if self._shadow else [None] * len(texts)
         found = zip(embeddings, readings, others, strict=True)
         outgoing: list[Outgoing] = []
         for item in items:
@@ -119,6 +125,14 @@ class Routing:
                     outgoing.append(self._envelope(item, accepted))
             item.span.end()
         return outgoing
+
+    async def _vectors(self, texts: Sequence[str], urgent: bool) -> tuple[MaybeEmbeddings, MaybeEmbeddings]:
+        """(what travels on with the requests, what the heads look at)"""
+        embeddings = self._embeddings.of(texts, urgent=urgent)
+        if self._encoder is None:
+            found = await embeddings
+            return found, found
+        return await asyncio.gather(embeddings, self._encoder.of(texts, urgent=urgent))
 
     async def keep_examples(self) -> None:
         """Keep the rules' examples embedded by the embedder that embeds the requests. Never returns."""
@@ -159,9 +173,7 @@ class Routing:
             routed.embedding.CopyFrom(embedding)
             if embedding.version != self._rules.examples.version:
                 self._examples_wanted.set()
-        open_model = request.model == "auto" and self._rules.asks_for_language
-        language = self._language.language_of(prompt_text(request)) if open_model else ""
-        features = features_of(request, accepted.tier, language, embedding, reading=reading)
+        features = looked_at(request, accepted.tier, embedding, reading, self._rules, self._language)
         policy = self._policy.with_learned(self._brain.learned)
         accepted_s = routed.accepted_at.ToNanoseconds() / 1e9
         try:
@@ -192,6 +204,20 @@ class Routing:
         if item.span.is_recording():
             _describe(item.span, routed)
         return routed_record(topics.ROUTED, routed, item.span, accepted.body)
+
+
+def looked_at(  # noqa: PLR0917
+    request: request_pb2.Request,
+    tier: request_pb2.Tier,
+    embedding: envelope_pb2.Embedding | None,
+    reading: Reading | None,
+    rules: Rules,
+    language: LanguageDetector,
+) -> Features:
+    """What `decide` is asked with. tier: as asked. The language is only looked for where a rule may ask for it."""
+    asks = request.model == "auto" and rules.asks_for_language
+    spoken = language.language_of(prompt_text(request)) if asks else ""
+    return features_of(request, tier, spoken, embedding, reading=reading)
 
 
 def _describe(span: Span, routed: envelope_pb2.Routed) -> None:

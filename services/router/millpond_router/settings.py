@@ -76,6 +76,11 @@ class RouterSection(Section):
     )
     quality: QualitySection = Field(default=QualitySection(), description="What a model is chosen by.")
     heads: Path | None = Field(default=None, description="The folder with the heads. Default: those that are shipped.")
+    encoder: str | None = Field(
+        default=None,
+        description="The Triton model whose vectors the heads look at, as training/router/export.py makes it, at the "
+        "price of a second call. Default: the embedder.",
+    )
     shadow_heads: Path | None = Field(
         default=None, description="A folder with candidates, which decide beside the heads in use and move nothing."
     )

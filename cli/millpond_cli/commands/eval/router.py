@@ -44,6 +44,9 @@ def router(  # noqa: PLR0917
     heads: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Other heads than those that are shipped.")
     ] = None,
+    encoder: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose vectors they look at; training/router/export.py makes others.")
+    ] = "embedder",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
 ) -> None:
     """Measure the router's heads on rows that they have not seen, beside routers that look at nothing.
@@ -60,7 +63,9 @@ def router(  # noqa: PLR0917
         raise CommandError(f"--json {json_file}: there is no such folder")
     place = home()
     with shown() as report:
-        figures = measured(place, file, task, fit=fit, typos=typos, prices=prices, folder=heads, report=report)
+        figures = measured(
+            place, file, task, fit=fit, typos=typos, prices=prices, folder=heads, encoder=encoder, report=report
+        )
     figures |= {"file": file.name, "targets": targets(task, figures), "environment": environment(place)}
     Console().print(table(figures), highlight=False)
     if json_file is not None:
@@ -76,6 +81,7 @@ def measured(
     typos: bool,
     prices: Path | None,
     folder: Path | None,
+    encoder: str,
     report: Report,
 ) -> dict[str, Any]:
     from millpond_cli import router_evaluation as evaluation
@@ -88,12 +94,13 @@ def measured(
         heads = head_folder.read(folder or head_folder.SHIPPED)
     except HeadsError as failure:
         raise CommandError(str(failure), 1) from None
-    texts, judge = _task(rows, task, _Given(place, file, fit, prices, heads, report))
+    texts, judge = _task(rows, task, _Given(place, file, fit, prices, heads, encoder, report))
 
     def ask(those: Sequence[str]) -> tuple[dict[str, Any], Decisions]:
         report("embedder", f"embedding {len(those)} texts")
-        vectors = embed(place, those, report)
-        if vectors.version != heads.embedder:
+        vectors = embed(place, those, report, encoder)
+        # Labels that are learned here are learned from the same vectors.
+        if fit is None and vectors.version != heads.embedder:
             raise CommandError(f"the heads are for the embedder {heads.embedder}, and this is {vectors.version}", 1)
         return judge(heads, heads.ask(vectors.values, those))
 
@@ -113,6 +120,7 @@ class _Given:
     fit: Path | None
     prices: Path | None
     heads: Heads
+    encoder: str
     report: Report
 
 
@@ -156,7 +164,7 @@ def _fitted(given: _Given, fit: Path) -> Intents:
     known = [row for row in read(fit, evaluation.Labelled) if row.label not in evaluation.BEYOND]
     texts, labels = [row.text for row in known], [row.label for row in known]
     given.report("embedder", f"embedding {len(known)} texts to learn from")
-    vectors = embed(given.place, texts, given.report)
+    vectors = embed(given.place, texts, given.report, given.encoder)
     given.report("fit", f"learning {len(set(labels))} labels")
     try:
         return fit_intents(vectors.values, labels)
