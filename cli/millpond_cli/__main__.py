@@ -22,6 +22,7 @@ from millpond_cli.commands import (
     recalibrate,
     route,
     send,
+    shadow,
     simulate,
     status,
     tail,
@@ -57,6 +58,7 @@ app.command("simulate")(simulate.simulate)
 app.command("route")(route.route)
 app.command("feedback")(feedback.feedback)
 app.command("recalibrate")(recalibrate.recalibrate)
+app.command("shadow")(shadow.shadow)
 app.add_typer(eval.app, name="eval")
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")

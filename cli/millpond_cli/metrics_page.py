@@ -35,6 +35,15 @@ class Samples:
         wanted = labels.items()
         return sum(value for (found, has), value in self._values.items() if found == name and wanted <= has)
 
+    def by(self, name: str, *labels: str) -> Mapping[tuple[str, ...], float]:
+        """Of all series of this name, summed for each combination of these labels' values."""
+        sums: dict[tuple[str, ...], float] = defaultdict(float)
+        for (found, has), value in self._values.items():
+            if found == name:
+                known = dict(has)
+                sums[tuple(known.get(label, "") for label in labels)] += value
+        return sums
+
     def __sub__(self, before: Samples) -> Samples:
         """What was counted since. Gauges lose their meaning."""
         return Samples({key: value - before._values.get(key, 0.0) for key, value in self._values.items()})

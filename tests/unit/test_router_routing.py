@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import generate_latest
+from small_heads import DIMENSION, EMBEDDER, small_heads
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
-from millpond_core import telemetry, topics
+from millpond_cli import metrics_page
+from millpond_core import json_codec, telemetry, topics
 from millpond_core.clock import ManualClock
 from millpond_core.codec import READ_LIMIT_BYTES
+from millpond_core.embedding import pack
 from millpond_core.errors import Code
 from millpond_core.identity import body_hash
 from millpond_core.processor import BODY_HEADER, Outgoing, Partition, Record, header
 from millpond_core.settings import Settings
 from millpond_core.telemetry import Tracing
+from millpond_router import head_folder
 from millpond_router import rules as rule_files
 from millpond_router.accept import Terms
-from millpond_router.decide import model_names, policy_of
+from millpond_router.brain import Brain
+from millpond_router.calibration import Calibration
+from millpond_router.decide import Policy, model_names, policy_of
+from millpond_router.heads import write
 from millpond_router.language import LanguageDetector
 from millpond_router.routing import Embeddings, Routing
+from millpond_router.settings import QualitySection
 
 NOW = 1_795_399_200.5
 ACCEPTED_MS = 1_795_399_200_250
@@ -47,12 +60,46 @@ class EmbedderThere:
         return [envelope_pb2.Embedding(vector=bytes(768), version=f"of {text}", tokens=3) for text in texts]
 
 
+class SomewhereInSpace:
+    """A vector of its own for each text, of the version that is said."""
+
+    def __init__(self, version: str) -> None:
+        self._version = version
+
+    async def of(self, texts: Sequence[str], *, urgent: bool) -> list[envelope_pb2.Embedding | None]:
+        return [pack(direction_of(text), self._version, 3) for text in texts]
+
+
+def direction_of(text: str) -> NDArray[np.float32]:
+    vector = np.random.default_rng(list(text.encode("utf-8", "surrogatepass"))).normal(size=384)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def brain_of(folder: Path = head_folder.SHIPPED) -> Brain:
+    brain = Brain(folder)
+    brain.look()
+    return brain
+
+
+BRAIN = brain_of()
+assert BRAIN.heads is not None
+UNDERSTOOD = SomewhereInSpace(BRAIN.heads.embedder)
+FLOOR = policy_of(SETTINGS, QualitySection(min_quality=0.7))
+
+
 def routing_of(
-    embeddings: Embeddings | None = None, tracing: Tracing | None = None, tenant: str | None = None
+    embeddings: Embeddings | None = None,
+    *,
+    tracing: Tracing | None = None,
+    tenant: str | None = None,
+    policy: Policy = POLICY,
+    brain: Brain | None = None,
+    shadow: Brain | None = None,
+    encoder: Embeddings | None = None,
 ) -> Routing:
     return Routing(
         terms=TERMS,
-        policy=POLICY,
+        policy=policy,
         rules=rule_files.load(rule_files.SHIPPED, POLICY.targets),
         language=LANGUAGE,
         embeddings=embeddings or EmbedderAway(),
@@ -60,6 +107,9 @@ def routing_of(
         tenants={topics.REQUESTS: tenant} if tenant else {},
         clock=ManualClock(NOW),
         tracing=tracing or Tracing(),
+        brain=brain,
+        shadow=shadow,
+        encoder=encoder,
     )
 
 
@@ -303,3 +353,98 @@ async def test_a_request_is_part_of_its_producers_trace_and_the_next_hops_spans_
     assert attributes[telemetry.REASONS] == ("default", "embedder.unavailable")
     assert "hello" not in str(attributes)
     assert envelope_of(outgoing).decision.route == result_pb2.ROUTE_SMALL
+
+
+# With heads
+
+
+@given(
+    st.text(max_size=4000)
+    | st.sampled_from(["Здравствуйте, мир", "日本語のテキスト", "مرحبا", "नमस्ते", "\U0001f600" * 60])
+)
+async def test_any_text_in_any_language_gets_a_decision_and_its_reasons(text: str) -> None:
+    value = json_of(messages=[{"role": "user", "content": text}])
+    routed = envelope_of(await outgoing_of(value, routing=routing_of(UNDERSTOOD, policy=FLOOR, brain=BRAIN)))
+    if routed.HasField("reject"):
+        assert routed.reject.code in (Code.EMPTY_MESSAGES, Code.INVALID_TEXT)
+        return
+    decision = routed.decision
+    assert decision.reasons
+    assert [option.verdict for option in decision.judgement.options].count("chosen") == 1
+    assert decision.model in {option.model for option in decision.judgement.options}
+    for option in decision.judgement.options:
+        assert 0 <= option.quality <= 1
+    assert json_codec.encode(decision)
+
+
+def traced() -> tuple[Tracing, InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return Tracing(provider), exporter
+
+
+async def test_the_span_explains_the_decision_as_the_result_does() -> None:
+    tracing, exporter = traced()
+    routing = routing_of(UNDERSTOOD, tracing=tracing, policy=FLOOR, brain=BRAIN)
+    decision = envelope_of(await outgoing_of(json_of(), routing=routing)).decision
+    told = dict(exporter.get_finished_spans()[1].attributes or {})
+    judgement = decision.judgement
+    assert told[telemetry.REASONS] == tuple(reason.code for reason in decision.reasons)
+    assert told[telemetry.REQUEST_MODEL] == decision.model
+    assert (told[telemetry.HEADS], told[telemetry.DOMAIN], told[telemetry.TASK]) == (
+        *(judgement.heads, judgement.domain, judgement.task),
+    )
+    for name in ("difficulty", "novelty", "out_of_scope", "min_quality"):
+        assert told[f"millpond.decision.{name}"] == pytest.approx(getattr(judgement, name))
+    assert told[telemetry.FEATURES] == tuple(
+        f"{name} {judgement.features[name]:g}" for name in sorted(judgement.features)
+    )
+    assert told[telemetry.OPTIONS] == tuple(
+        f"{each.model} {each.quality:.3f} {each.cost_usd} {each.verdict}" for each in judgement.options
+    )
+    assert BRAIN.heads is not None
+    assert told[telemetry.EMBEDDER_VERSION] == BRAIN.heads.embedder
+
+
+async def test_heads_may_look_at_another_encoder_than_the_one_whose_vectors_travel_on() -> None:
+    routing = routing_of(SomewhereInSpace("other-00000000"), brain=BRAIN, encoder=UNDERSTOOD)
+    routed = envelope_of(await outgoing_of(json_of(), routing=routing))
+    assert routed.embedding.version == "other-00000000"
+    assert routed.decision.judgement.options
+    # Where that encoder is away, nothing is known of the text, and the request keeps its embedding.
+    routing = routing_of(UNDERSTOOD, policy=FLOOR, brain=BRAIN, encoder=EmbedderAway())
+    routed = envelope_of(await outgoing_of(json_of(), routing=routing))
+    assert routed.HasField("embedding")
+    assert not routed.decision.HasField("judgement")
+    assert [reason.code for reason in routed.decision.reasons] == ["default", "heads.unavailable"]
+
+
+class Small(SomewhereInSpace):
+    async def of(self, texts: Sequence[str], *, urgent: bool) -> list[envelope_pb2.Embedding | None]:
+        return [pack(np.eye(DIMENSION, dtype=np.float32)[0], self._version, 3) for _ in texts]
+
+
+async def test_a_candidate_decides_beside_the_live_heads_and_moves_nothing(tmp_path: Path) -> None:
+    def promising(folder: str, good: float) -> Brain:
+        """Heads that promise so much of each model."""
+        (tmp_path / folder).mkdir()
+        made = replace(small_heads(), calibrations=[Calibration((0.0, 1.0), (good, good))] * 2)
+        write(made, "1", tmp_path / folder / "heads.npz", {})
+        head_folder.write_manifest(tmp_path / folder, "heads.npz")
+        return brain_of(tmp_path / folder)
+
+    resembling = [model.model_copy(update={"resembles": "weak"}) for model in SETTINGS.models]
+    policy = policy_of(SETTINGS.model_copy(update={"models": resembling}), QualitySection(min_quality=0.5))
+    cheap, dear = (each.name for each in SETTINGS.models)
+    live, candidate = promising("live", 0.9), promising("candidate", 0.1)
+    before = generate_latest()
+    tracing, exporter = traced()
+    routing = routing_of(Small(EMBEDDER), tracing=tracing, policy=policy, brain=live, shadow=candidate)
+    alone = routing_of(Small(EMBEDDER), policy=policy, brain=live)
+    decision = envelope_of(await outgoing_of(json_of(), routing=routing)).decision
+    assert decision == envelope_of(await outgoing_of(json_of(), routing=alone)).decision
+    told = dict(exporter.get_finished_spans()[1].attributes or {})
+    assert (decision.model, told[telemetry.SHADOW_MODEL]) == (cheap, dear)
+    counted = metrics_page.parse([generate_latest().decode()]) - metrics_page.parse([before.decode()])
+    assert counted.by("millpond_shadow_decisions_total", "live", "candidate")[cheap, dear] == 1

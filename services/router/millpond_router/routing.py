@@ -248,5 +248,7 @@ def _describe_judgement(span: Span, judgement: result_pb2.Judgement) -> None:
     span.set_attribute(telemetry.NOVELTY, judgement.novelty)
     span.set_attribute(telemetry.OUT_OF_SCOPE, judgement.out_of_scope)
     span.set_attribute(telemetry.MIN_QUALITY, judgement.min_quality)
+    counted = [f"{name} {number:g}" for name, number in sorted(judgement.features.items())]
+    span.set_attribute(telemetry.FEATURES, counted)
     options = [f"{each.model} {each.quality:.3f} {each.cost_usd} {each.verdict}" for each in judgement.options]
     span.set_attribute(telemetry.OPTIONS, options)
