@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,9 +14,9 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from confluent_kafka import Consumer, Message, Producer
 
 from millpond.v1 import envelope_pb2, feedback_pb2, request_pb2, result_pb2
 from millpond_cli import feedback_topic, metrics_page
+from millpond_cli.commands.route import decided
 from millpond_cli.here import settings_of
 from millpond_cli.stack import Stack, free_port_base
 from millpond_core import topics
@@ -35,6 +37,8 @@ from millpond_core.embedding import unpack
 from millpond_core.errors import Code
 from millpond_core.telemetry import TRACEPARENT
 from millpond_router import head_folder
+from millpond_router.heads import Heads, write
+from millpond_router.outcomes import ALARM
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOME = Path(os.environ.get("MILLPOND_HOME") or REPOSITORY / ".millpond")
@@ -46,12 +50,28 @@ BOUND_TOPIC = "ai.requests.acme"
 
 Header = tuple[str, bytes | None]
 
+SHIPPED = head_folder.read(head_folder.SHIPPED)
+
+STRANGER = "another-embedder-00000000"
+"""The embedder that candidate heads are for when the stack starts."""
+
+
+def put_heads(folder: Path, made: Heads, number: str = "2") -> str:
+    """Switch to these heads; their version."""
+    version = write(made, number, folder / f"heads-{number}.npz", {})
+    head_folder.write_manifest(folder, f"heads-{number}.npz")
+    return version
+
 
 @dataclass
 class Pond:
-    """A stack of Kafka, Triton and router, with a producer of requests and a consumer of what becomes of them."""
+    """A stack of Kafka, Triton and router, with a producer of requests and a consumer of what becomes of them.
+
+    run: the stack's folder. In it, heads: what the router reads; candidates: what decides beside them.
+    """
 
     stack: Stack
+    run: Path
     producer: Producer
     consumer: Consumer
     seen: dict[str, list[Message]] = field(default_factory=lambda: defaultdict[str, list[Message]](list))
@@ -82,11 +102,33 @@ class Pond:
     def route(self, value: bytes, *headers: Header, topic: str = topics.REQUESTS) -> envelope_pb2.Routed:
         return envelope_of(self.outcome(value, *headers, topic=topic))
 
+    def route_until(self, value: bytes, holds: Callable[[envelope_pb2.Routed], bool]) -> envelope_pb2.Routed:
+        """Route the same again until this holds of what comes out."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds(routed := self.route(value)):
+            assert time.monotonic() < deadline, routed.decision
+        return routed
+
+    def await_log(self, words: str) -> None:
+        """Until the router has said it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while words not in (self.run / "logs" / "router.log").read_text():
+            assert time.monotonic() < deadline, words
+            time.sleep(0.1)
+
     def read_to_the_end(self) -> None:
         """All that was written until now."""
         ends = {part: self.consumer.get_watermark_offsets(part)[1] for part in self.consumer.assignment()}
         while any(part.offset < ends[part] for part in self.consumer.position(list(ends)) if ends[part] > 0):
             self._read()
+
+    @property
+    def heads(self) -> Path:
+        return self.run / "heads"
+
+    @property
+    def candidates(self) -> Path:
+        return self.run / "candidates"
 
     def counted(self, name: str) -> float:
         return metrics_page.read([f"{self.stack.addresses.http['router']}/metrics"]).total(name)
@@ -117,7 +159,12 @@ def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
         "MILLPOND_TENANTS_BY_TOPIC": json.dumps({BOUND_TOPIC: "acme"}),
         "MILLPOND_ROUTER__QUALITY": json.dumps({"tenants": {"careful": {"min_quality": 0.7}}}),
         "MILLPOND_ROUTER__LEARN": "true",
+        "MILLPOND_ROUTER__HEADS": str(run / "heads"),
+        "MILLPOND_ROUTER__SHADOW_HEADS": str(run / "candidates"),
     }
+    shutil.copytree(head_folder.SHIPPED, run / "heads")
+    (run / "candidates").mkdir()
+    put_heads(run / "candidates", replace(SHIPPED, embedder=STRANGER))
     only = {"kafka", "topics", "triton", "router"}
     with Stack(HOME, free_port_base(), only=only, environment=environment, run=run) as stack:
         settings = settings_of(stack.addresses)
@@ -126,7 +173,7 @@ def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
         consumer = Consumer(settings.kafka_client(reading))
         consumer.subscribe([topics.ROUTED, topics.DEADLETTER])
         try:
-            yield Pond(stack, producer, consumer)
+            yield Pond(stack, run, producer, consumer)
         finally:
             consumer.close()
 
@@ -153,8 +200,7 @@ def test_a_request_goes_on_with_its_decision_and_its_embedding(pond: Pond) -> No
 
 def test_the_heads_judge_each_prompt_and_the_result_can_tell_why(pond: Pond) -> None:
     judgement = pond.route(request_of("Transfer 200 dollars from savings to checking.")).decision.judgement
-    heads = head_folder.read(head_folder.SHIPPED)
-    assert judgement.heads.startswith(heads.version)
+    assert judgement.heads.startswith(SHIPPED.version)
     assert judgement.domain == "banking"
     assert [option.model for option in judgement.options] == ["smollm2-135m", "stand-in-large"]
     assert judgement.options[0].verdict == "chosen"
@@ -178,11 +224,63 @@ def test_a_tenants_floor_is_met_and_outcomes_move_what_is_promised(pond: Pond) -
         raw_quality=option.raw_quality,
     )
     feedback_topic.send(settings_of(pond.stack.addresses), [good] * 2000)
-    deadline = time.monotonic() + PATIENCE_S
-    while (after := pond.route(ask).decision).model != option.model:
-        assert time.monotonic() < deadline, after
-    assert after.judgement.options[0].quality > 0.9
+    # They are learned from as they are read, some at a time.
+    after = pond.route_until(ask, lambda routed: routed.decision.judgement.options[0].quality > 0.9).decision
+    assert after.model == option.model
     assert after.judgement.heads.startswith(f"{before.judgement.heads.partition('+')[0]}+")
+    # 2,000 good answers where some were promised to be bad: the promises were wrong, and that is named.
+    assert pond.counted("millpond_promise_drift") >= ALARM
+    pond.await_log(f"{option.model} answers better than promised")
+
+
+def test_the_command_line_tells_what_the_router_would_decide(pond: Pond) -> None:
+    text = "My card was charged twice for one coffee; what can I do?"
+    routed = pond.route(request_of(text))
+    request = request_pb2.Request(tenant="default", model="auto")
+    request.messages.add(role="user", content=text)
+    told = decided(request, None, None)
+    assert (told.model, told.tier, told.reasons) == (
+        *(routed.decision.model, routed.decision.tier, routed.decision.reasons),
+    )
+    one, other = told.judgement, routed.decision.judgement
+    assert (one.domain, one.task, one.features) == (other.domain, other.task, other.features)
+    assert (one.heads, other.heads.partition("+")[0]) == (SHIPPED.version, SHIPPED.version)
+    for option, live in zip(one.options, other.options, strict=True):
+        assert (option.model, option.verdict, option.cost_usd) == (live.model, live.verdict, live.cost_usd)
+        # A vector depends a little on what shares its batch.
+        assert option.raw_quality == pytest.approx(live.raw_quality, abs=0.01)
+
+
+def test_heads_are_switched_refused_and_taken_away_while_the_router_runs(pond: Pond) -> None:
+    ask = request_of("Which planet is the smallest?", tenant="careful")
+
+    def heads_are(version: str) -> Callable[[envelope_pb2.Routed], bool]:
+        return lambda routed: routed.decision.judgement.heads.partition("+")[0] == version
+
+    pond.route_until(ask, heads_are(SHIPPED.version))
+    second = put_heads(pond.heads, SHIPPED)
+    pond.route_until(ask, heads_are(second))
+    (pond.heads / "heads-3.npz").write_bytes(b"no heads")
+    head_folder.write_manifest(pond.heads, "heads-3.npz")
+    pond.await_log("heads-3.npz: is damaged")
+    assert heads_are(second)(pond.route(ask))
+    (pond.heads / head_folder.MANIFEST).unlink()
+    alone = pond.route_until(ask, lambda routed: not routed.decision.HasField("judgement"))
+    assert [reason.code for reason in alone.decision.reasons] == ["default", "heads.unavailable"]
+    head_folder.write_manifest(pond.heads, "heads-1.npz")
+    pond.route_until(ask, heads_are(SHIPPED.version))
+
+
+def test_candidates_for_another_embedder_are_named_at_the_start_and_others_decide_beside_the_live_heads(
+    pond: Pond,
+) -> None:
+    pond.await_log(f"is for the embedder {STRANGER}, and the embedder is {SHIPPED.embedder}: the rules go on alone")
+    put_heads(pond.candidates, SHIPPED, "3")
+    deadline = time.monotonic() + PATIENCE_S
+    while not pond.counted("millpond_shadow_decisions_total"):
+        pond.route(request_of("Which river is the longest?"))
+        assert time.monotonic() < deadline
+    assert pond.route(request_of("Which lake is the deepest?")).decision.judgement.heads.startswith(SHIPPED.version)
 
 
 def test_work_that_is_like_an_example_goes_where_the_example_goes(pond: Pond) -> None:
@@ -200,7 +298,7 @@ def test_protobuf_and_compressed_records_are_read(pond: Pond) -> None:
     for codec in ("gzip", "lz4", "snappy", "zstd"):
         settings = settings_of(pond.stack.addresses)
         producer = Producer(settings.kafka_client({"compression.type": codec}))
-        compressed = Pond(pond.stack, producer, pond.consumer, pond.seen)
+        compressed = Pond(pond.stack, pond.run, producer, pond.consumer, pond.seen)
         assert compressed.route(request_of(id=codec, metadata={"padding": "x" * 500})).request.id == codec
 
 

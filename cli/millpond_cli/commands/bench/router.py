@@ -7,9 +7,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ import typer
 from rich.console import Console
 
 from millpond_cli import metrics_page, stack
+from millpond_cli.bench.rounds import interleaved, ratio
 from millpond_cli.commands.eval.router import table
 from millpond_cli.commands.options import Config, PortBase, existing
 from millpond_cli.demo import docstrings
@@ -31,18 +33,21 @@ from millpond_cli.setup.pieces import KAFKA, MODEL_FILES, MODELS
 from millpond_cli.setup.progress import Report, shown
 from millpond_cli.setup.set_up import set_up
 from millpond_core import topics
-from millpond_core.settings import FILE_VARIABLE, Settings, load
+from millpond_core.settings import FILE_VARIABLE, Settings
 
 TEXTS = 1000
 """Different ones, of the standard library's docstrings: about 60 tokens each."""
 
-DECISION_P99_MS, REQUESTS_PER_S, WARM_UP = 1.0, 400.0, 200
+DECISION_P99_MS, REQUESTS_PER_S = 1.0, 400.0
+
+ROUNDS, REQUESTS, WARM_UP = 5, 1000, 200
+"""Requests of one round, and before the first: two seconds or more of the router's."""
 
 SOURCE, TARGET = "bench.source", "bench.target"
 
 
 def router(
-    requests: Annotated[int, typer.Option(min=100, metavar="N", help="How many pass through the router.")] = 4000,
+    rounds: Annotated[int, typer.Option(min=1, help="Each contender is measured so often, in turn.")] = ROUNDS,
     alone: Annotated[bool, typer.Option("--alone", help="Only a decision, in this process; starts nothing.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
     port_base: PortBase = stack.DEFAULT_PORT_BASE,
@@ -62,7 +67,7 @@ def router(
         figures: dict[str, Any] = {"decision": decisions(place, texts, report)}
         if not alone:
             set_up(place, (KAFKA, MODELS, MODEL_FILES), report)
-            figures |= through_kafka(place, texts, requests, port_base=port_base, config=config, report=report)
+            figures |= through_kafka(place, texts, rounds, port_base=port_base, config=config, report=report)
     figures |= {"targets": targets(figures), "environment": environment(place)}
     Console().print(table(figures), highlight=False)
     if json_file is not None:
@@ -70,67 +75,74 @@ def router(
 
 
 def decisions(place: Home, texts: Sequence[str], report: Report) -> dict[str, Any]:
-    from millpond_cli.bench.decisions import BATCH, Decider, times_ms
-    from millpond_router import head_folder
-    from millpond_router import rules as rule_files
-    from millpond_router.brain import Brain
-    from millpond_router.decide import policy_of
-    from millpond_router.settings import RouterSettings
-
-    settings = load(RouterSettings, "millpond")
-    policy = policy_of(settings, settings.router.quality)
-    rules = rule_files.load(settings.router.rules or rule_files.SHIPPED, policy.targets)
-    resembled = {target.resembles for target in policy.models if target.resembles}
-    brain = Brain(settings.router.heads or head_folder.SHIPPED, models=resembled)
-    brain.look()
-    began = time.monotonic()
+    """Raises CommandError."""
     vectors = embed(place, texts, report)
-    engine_s = time.monotonic() - began
-    decider = Decider(rules, policy, brain)
-    alone = times_ms(decider, texts, vectors.values, vectors.version, 1)
-    together = times_ms(decider, texts, vectors.values, vectors.version, BATCH) / BATCH
-    return {
-        "heads": brain.heads.version if brain.heads else None,
-        "alone_p50_ms": round(float(np.percentile(alone, 50)), 3),
-        "alone_p99_ms": round(float(np.percentile(alone, 99)), 3),
-        "in_batches_p50_ms": round(float(np.percentile(together, 50)), 3),
-        "in_batches_p99_ms": round(float(np.percentile(together, 99)), 3),
-        "engine_with_its_start_per_s": round(len(texts) / engine_s, 1),
-    }
+    with tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder:
+        told, values = Path(folder) / "texts.json", Path(folder) / "vectors.npy"
+        told.write_text(json.dumps(list(texts)))
+        np.save(values, vectors.values)
+        command = [sys.executable, "-m", "millpond_cli.bench.decisions", str(told), str(values), vectors.version]
+        # As the router's own process has it: numpy reads it when it is first imported.
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        raise CommandError(f"no decision could be measured: {ended.stderr.strip().splitlines()[-1:]}", 1)
+    return json.loads(ended.stdout)
 
 
 def through_kafka(
-    place: Home, texts: Sequence[str], requests: int, *, port_base: int, config: Path | None, report: Report
+    place: Home, texts: Sequence[str], rounds: int, *, port_base: int, config: Path | None, report: Report
 ) -> dict[str, Any]:
+    """Requests a second: through the router, through a bare Faust agent, and what the embedder does alone."""
     from millpond_cli.bench.throughput import Passage, make_topics
 
     only = {"kafka", "topics", "triton", "router"}
-    figures: dict[str, Any] = {}
-    with stack.Stack(place.root, port_base, only=only, config=config, report=report) as running:
+    bodies = (_body(text, number) for number, text in enumerate(cycle(texts)))
+    with stack.Stack(place.root, port_base, only=only, config=config, report=report) as running, ExitStack() as open_:
         settings = settings_of(running.addresses, config)
-        figures["embedder_alone_per_s"] = round(asyncio.run(_embedder_rate(settings, texts)), 1)
-        bodies = [_body(text, number) for number, text in enumerate(islice(cycle(texts), requests + WARM_UP))]
-        passage = Passage(settings, topics.REQUESTS, topics.ROUTED)
-        try:
-            passage.rate(bodies[:WARM_UP])
-            before = metrics_page.read([running.addresses.triton_metrics])
-            figures["router_per_s"] = round(passage.rate(bodies[WARM_UP:]), 1)
-            after = metrics_page.read([running.addresses.triton_metrics]) - before
-            calls = after.total("nv_inference_exec_count", model="embedder")
-            rows = after.total("nv_inference_count", model="embedder")
-            figures["embedder_rows_per_batch"] = round(rows / calls, 1) if calls else None
-            figures["embedded_share"] = round(rows / requests, 3)
-        finally:
-            passage.close()
         make_topics(settings, SOURCE, TARGET)
-        with _bare_faust(settings):
-            bare = Passage(settings, SOURCE, TARGET)
-            try:
-                bare.rate(bodies[:WARM_UP])
-                figures["bare_faust_per_s"] = round(bare.rate(bodies[WARM_UP:]), 1)
-            finally:
-                bare.close()
-    return figures
+        open_.enter_context(_bare_faust(settings))
+        routed = open_.enter_context(closing(Passage(settings, topics.REQUESTS, topics.ROUTED)))
+        bare = open_.enter_context(closing(Passage(settings, SOURCE, TARGET)))
+        for each in (routed, bare):
+            each.rate(list(islice(bodies, WARM_UP)))
+        embedded = Embedded(running.addresses.triton_metrics)
+
+        def through_the_router() -> Sequence[float]:
+            with embedded:
+                return [routed.rate(list(islice(bodies, REQUESTS)))]
+
+        measured = interleaved(
+            {
+                "embedder alone": lambda: [asyncio.run(_embedder_rate(settings, texts))],
+                "router": through_the_router,
+                "bare Faust": lambda: [bare.rate(list(islice(bodies, REQUESTS)))],
+            },
+            rounds,
+            lambda line: report("bench", line),
+        )
+    return {
+        "requests_per_s": {name: series.as_json() for name, series in measured.items()},
+        "router_of_embedder_alone": round(ratio(measured["router"], measured["embedder alone"]).median, 3),
+        "embedder_rows_per_batch": round(embedded.rows / embedded.calls, 1) if embedded.calls else None,
+        "embedded_share": round(embedded.rows / (rounds * REQUESTS), 3),
+    }
+
+
+class Embedded:
+    """Counts what the embedder does while it is entered. rows, calls: so far."""
+
+    def __init__(self, page: str) -> None:
+        self._page = page
+        self.rows = self.calls = 0.0
+
+    def __enter__(self) -> None:
+        self._before = metrics_page.read([self._page])
+
+    def __exit__(self, *_: object) -> None:
+        since = metrics_page.read([self._page]) - self._before
+        self.rows += since.total("nv_inference_count", model="embedder")
+        self.calls += since.total("nv_inference_exec_count", model="embedder")
 
 
 def _body(text: str, number: int) -> bytes:
@@ -178,17 +190,17 @@ def targets(figures: dict[str, Any]) -> list[dict[str, Any]]:
     found = [
         {
             "name": "decision beyond the embedding, p99",
-            "value": figures["decision"]["alone_p99_ms"],
+            "value": figures["decision"]["alone"]["p99_ms"],
             "unit": "ms",
             "bound": DECISION_P99_MS,
             "better": "lower",
         }
     ]
-    if "router_per_s" in figures:
+    if "requests_per_s" in figures:
         found.append(
             {
                 "name": "requests end to end",
-                "value": figures["router_per_s"],
+                "value": figures["requests_per_s"]["router"]["median"],
                 "unit": "1/s",
                 "bound": REQUESTS_PER_S,
                 "better": "higher",
