@@ -26,8 +26,8 @@ from millpond_cache.trial import (
     outcomes,
     thresholds_of,
 )
-from millpond_cli import offline_models
 from millpond_cli.errors import CommandError
+from millpond_cli.offline_models import embed, verify
 from millpond_cli.setup.home import Home
 from millpond_cli.setup.progress import Report
 
@@ -115,18 +115,19 @@ def tried(files: Mapping[str, Sequence[Pair]], home: Home, report: Report) -> di
     pairs = [pair for each in files.values() for pair in each]
     texts = sorted({text for pair in pairs for text in (pair.cached, pair.asked)})
     place = {text: at for at, text in enumerate(texts)}
-    answers = offline_models.ask(home, texts, [(pair.cached, pair.asked) for pair in pairs], report)
+    embedded = embed(home, texts, report)
+    logits = verify(home, [(pair.cached, pair.asked) for pair in pairs], report)
     heads = Heads(shipped_head(), shipped_agreement())
     thresholds = thresholds_of(shipped_calibration())
     hot = CacheSettings().max_temperature
     judgements: list[Judgement] = []
-    for pair, logit in zip(pairs, answers["logits"], strict=True):
+    for pair, logit in zip(pairs, logits, strict=True):
         one, other = place[pair.cached], place[pair.asked]
         signs = Signs(
-            cached_vector=answers["vectors"][one],
-            asked_vector=answers["vectors"][other],
-            cached_tokens=int(answers["tokens"][one]),
-            asked_tokens=int(answers["tokens"][other]),
+            cached_vector=embedded.values[one],
+            asked_vector=embedded.values[other],
+            cached_tokens=int(embedded.tokens[one]),
+            asked_tokens=int(embedded.tokens[other]),
             logit=float(logit),
         )
         judgements.append(judge(pair, signs, heads, thresholds, hot))

@@ -20,7 +20,7 @@ sys.path[:0] = [
     str(REPOSITORY / folder) for folder in ("training/router", "services/router", "models", "models/embedder/1")
 ]
 
-import embed_lines
+import offline
 from embedder_engine import open_engine
 
 import data_sets
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--encoder", default="embedder", help="By its name in Triton; export.py makes others.")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    version = embed_lines.version_of(given.encoder, given.models)
+    version = offline.version_of(given.encoder, given.models)
     engine = open_engine("int8", given.models / given.encoder, version)
     sets = (data_sets.clinc150, data_sets.banking77, data_sets.mmlu, data_sets.gsm8k, data_sets.nine_models)
     for read in sets:
@@ -56,7 +56,7 @@ def main() -> None:
             continue
         began = time.monotonic()
         parts = [
-            engine.embed([text[: embed_lines.LOOKED_AT_CHARACTERS] for text in texts[first : first + AT_ONCE]]).vectors
+            engine.embed([text[: offline.LOOKED_AT_CHARACTERS] for text in texts[first : first + AT_ONCE]]).vectors
             for first in range(0, len(texts), AT_ONCE)
         ]
         np.save(file, np.concatenate(parts).astype(np.float16))

@@ -32,7 +32,7 @@ from sklearn.model_selection import KFold
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / folder) for folder in ("training/router", "services/router", "models")]
 
-import embed_lines
+import offline
 
 import data_sets
 import embed
@@ -81,7 +81,7 @@ def main() -> None:
     dialogue, support = data_sets.clinc150(given.data), data_sets.banking77(given.data)
     sets = [data_sets.mmlu(given.data), data_sets.gsm8k(given.data), data_sets.nine_models(given.data)]
     texts = [dialogue.texts, support.texts, *(each.texts for each in sets)]
-    encoder = embed_lines.version_of(given.encoder, given.models)
+    encoder = offline.version_of(given.encoder, given.models)
     vectors = [embed.vectors(given.work, encoder, each) for each in texts]
     inputs = fit_inputs(texts, vectors)
     seen = [inputs.seen(v, t) for v, t in zip(vectors, texts, strict=True)]

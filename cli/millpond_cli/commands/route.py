@@ -14,9 +14,9 @@ from rich.table import Table
 
 from millpond.v1 import request_pb2, result_pb2
 from millpond_cli.commands.options import Config, existing
-from millpond_cli.embedding import embed
 from millpond_cli.errors import CommandError
 from millpond_cli.here import configuration
+from millpond_cli.offline_models import embed
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown
 from millpond_core import json_codec

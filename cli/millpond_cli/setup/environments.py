@@ -82,6 +82,11 @@ def torch(home: Home) -> Environment:
     )
 
 
+def gptcache(home: Home) -> Environment:
+    """Another semantic cache, for the benchmark beside it."""
+    return Environment(home.gptcache_env, (REPOSITORY / "requirements" / "gptcache.txt",))
+
+
 def make(environment: Environment, uv: Path | None, commands: Commands, say: Say) -> None:
     """Make the environment hold exactly its requirements. uv: the program, where there is one already.
 

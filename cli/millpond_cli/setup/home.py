@@ -31,6 +31,10 @@ class Home:
         return self.root / "torch-env"
 
     @property
+    def gptcache_env(self) -> Path:
+        return self.root / "gptcache-env"
+
+    @property
     def models_python(self) -> Path:
         return self.models_env / "bin" / "python"
 

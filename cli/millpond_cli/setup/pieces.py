@@ -36,6 +36,7 @@ MILVUS = Piece("milvus", milvus.is_ready, milvus.make)
 MODELS = _environment("models", environments.models)
 MODEL_FILES = Piece("model-files", model_files.is_ready, model_files.make, needs=("models",))
 TORCH = _environment("torch", environments.torch)
+GPTCACHE = _environment("gptcache", environments.gptcache)
 
 FOR_STACK = (KAFKA, MILVUS, MODELS, MODEL_FILES)
 FOR_TESTS = (*FOR_STACK, TORCH)

@@ -24,10 +24,10 @@ from millpond_cli.bench.rounds import interleaved, ratio
 from millpond_cli.commands.eval.router import table
 from millpond_cli.commands.options import Config, PortBase, existing
 from millpond_cli.demo import docstrings
-from millpond_cli.embedding import embed
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
 from millpond_cli.here import configuration, settings_of
+from millpond_cli.offline_models import embed
 from millpond_cli.setup.home import Home, home
 from millpond_cli.setup.pieces import KAFKA, MODEL_FILES, MODELS
 from millpond_cli.setup.progress import Report, shown

@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from millpond_cli.embedding import embed
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
+from millpond_cli.offline_models import embed
 from millpond_cli.setup.home import Home, home
 from millpond_cli.setup.progress import Report, shown
 from millpond_cli.typos import with_typos

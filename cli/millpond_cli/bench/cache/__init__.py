@@ -1,0 +1,1 @@
+"""The cache's look-ups beside GPTCache's, over the same entries."""
