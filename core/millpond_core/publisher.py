@@ -82,7 +82,8 @@ class Publisher:
             logger.error("%s is not published: %s", self._what, failure)  # noqa: TRY400
             return False
         try:
-            return await asyncio.wait_for(delivered, wait_s)
+            async with asyncio.timeout(wait_s):
+                return await delivered
         except TimeoutError:
             logger.warning("%s waits for Kafka", self._what)
             return False

@@ -201,7 +201,7 @@ class Stage:
         self._start(due)
 
     async def ahead(self, unread: Unread, room: int) -> Sequence[int]:
-        offsets = set(unread.overdue(int(self._clock.now() * 1000)))
+        offsets = {*unread.overdue(int(self._clock.now() * 1000)), *unread.overtaking(request_pb2.TIER_REALTIME)}
         if self._control.cancelled:
             offsets.update(unread.having("key", self._control.cancelled))
         if batches := self._control.batches("cancel"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,16 +173,40 @@ def test_a_reader_sees_nothing_of_a_transaction_that_was_not_committed(kafka: st
     cluster.close()
 
 
-def test_the_end_is_found_again_where_kafka_was_started_again(tmp_path: Path) -> None:
-    """With each start a partition's leader has another epoch, and a client that knows the last one is refused."""
+def test_a_replica_goes_on_where_kafka_was_started_again(tmp_path: Path) -> None:
+    """With each start a partition's leader has another epoch, and a client that knows the last one is refused; a
+    producer whose connection was lost would wait for ever in its next transaction."""
     with Stack(home().root, free_port_base(), only={"kafka"}, run=tmp_path) as stack:
         cluster = RealKafka(stack.addresses.kafka)
-        topic = cluster.topic(1)
-        cluster.append(Outgoing(topic, b"key", b"value"))
-        broker = cluster.member(fresh("group"), 0, [topic])
-        assert values_read(broker, topic) == [b"value"]
-        stack.restart("kafka")
-        assert values_read(broker, topic) == [b"value"]
+        source, target, group = cluster.topic(1), cluster.topic(1), fresh("group")
+        broker = cluster.member(group, 0, [source])
+        polls([broker], lambda seen: len(held(seen[0])) == 1)
+
+        def commit(value: bytes) -> None:
+            """Tried again as a processor would, and by its next process where Kafka holds this one for a stranger."""
+            nonlocal broker
+            until = time.monotonic() + BOUND_S
+            while time.monotonic() < until:
+                try:
+                    broker.poll(1, 0.1)
+                    broker.commit([Outgoing(target, b"key", value)], [Position(Partition(source, 0), 0, "")])
+                except Aborted:
+                    continue
+                except Fenced:
+                    broker = cluster.member(group, 0, [source])
+                else:
+                    return
+
+        commit(b"before")
+        assert values_read(broker, target) == [b"before"]
+        stack.kill("kafka")
+        stack.wait_ready("kafka")
+        assert values_read(broker, target) == [b"before"]
+        after = threading.Thread(target=commit, args=(b"after",), daemon=True)
+        after.start()
+        after.join(BOUND_S)
+        assert not after.is_alive(), "the transaction never ends"
+        assert values_read(broker, target) == [b"before", b"after"]
         broker.close()
 
 

@@ -232,7 +232,8 @@ async def test_a_replica_that_lost_its_place_writes_nothing_more(cluster: Cluste
             await until(lambda: len(line.results()) == 1, other)
             bench.answer_all()
             with pytest.raises(Fenced):
-                await asyncio.wait_for(task, PATIENCE * 0.02)
+                async with asyncio.timeout(PATIENCE * 0.02):
+                    await task
     assert line.results() == ["k"]
 
 

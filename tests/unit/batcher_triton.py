@@ -55,7 +55,8 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def until(self, met: Callable[[], bool]) -> None:
         async with self.changed:
-            await asyncio.wait_for(self.changed.wait_for(met), 60)
+            async with asyncio.timeout(60):
+                await self.changed.wait_for(met)
 
     def die(self) -> None:
         """End the model's process, and every row that hangs with it."""

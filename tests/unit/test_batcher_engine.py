@@ -91,7 +91,8 @@ async def test_all_rows_of_a_model_that_died_are_over_once_one_is_told(triton: T
     await triton.until(lambda: triton.running == 3)
     with pytest.raises(EngineError):
         await engine.complete(DIED, "{}", timeout_s=PATIENCE_S)
-    failures = await asyncio.wait_for(asyncio.gather(*rows, return_exceptions=True), PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S):
+        failures = await asyncio.gather(*rows, return_exceptions=True)
     assert all(isinstance(each, EngineError) and each.code == Code.ENGINE_UNAVAILABLE for each in failures)
 
 
@@ -122,14 +123,16 @@ async def test_a_model_that_is_gone_is_loaded_again(
     triton: Triton, engine: Engine, state: str, asked: list[str]
 ) -> None:
     triton.state = state
-    await asyncio.wait_for(Revival(engine, "generator", reload=True).answering(), PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S):
+        await Revival(engine, "generator", reload=True).answering()
     assert triton.control == asked
 
 
 async def test_a_model_that_dies_when_it_is_loaded_is_not_loaded_again_at_once(triton: Triton, engine: Engine) -> None:
     triton.state, triton.revives = "dead", False
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(Revival(engine, "generator", reload=True).answering(), 3)
+        async with asyncio.timeout(3):
+            await Revival(engine, "generator", reload=True).answering()
     assert triton.control == ["unload", "load"]
 
 
@@ -137,12 +140,14 @@ async def test_a_model_that_answered_and_died_again_is_loaded_at_once(triton: Tr
     revival = Revival(engine, "generator", reload=True)
     for _ in range(3):
         triton.state = "dead"
-        await asyncio.wait_for(revival.answering(), 30)
+        async with asyncio.timeout(30):
+            await revival.answering()
     assert triton.control == ["unload", "load"] * 3
 
 
 async def test_no_model_is_loaded_where_a_person_loads_them(triton: Triton, engine: Engine) -> None:
     triton.state = "dead"
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(Revival(engine, "generator", reload=False).answering(), 2)
+        async with asyncio.timeout(2):
+            await Revival(engine, "generator", reload=False).answering()
     assert triton.control == []

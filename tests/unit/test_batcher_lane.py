@@ -102,7 +102,8 @@ class Pond:
 
     async def outcome(self, job: Job) -> Outcome:
         async with self._settled:
-            await asyncio.wait_for(self._settled.wait_for(lambda: job in self.outcomes), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                await self._settled.wait_for(lambda: job in self.outcomes)
         (outcome,) = self.outcomes[job]
         return outcome
 
@@ -110,7 +111,8 @@ class Pond:
         """Until the replica of that number is known to answer."""
         async with self._settled:
             answers = self._settled.wait_for(lambda: self.replicas[number].answers)
-            await asyncio.wait_for(answers, PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                await answers
 
     def _settle(self, job: Job, outcome: Outcome) -> bool:
         self.outcomes.setdefault(job, []).append(outcome)
@@ -177,7 +179,8 @@ async def test_a_drain_ends_with_the_rows_that_run_and_leaves_what_waits(pond: P
     await pond.triton.until(lambda: pond.triton.running == 1)
     drained = asyncio.create_task(pond.lane.drain())
     pond.lane.abandon([running])
-    await asyncio.wait_for(drained, PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S):
+        await drained
     late = pond.start("ok")
     assert pond.lane.release(waiting)
     assert pond.lane.release(late)

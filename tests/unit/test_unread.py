@@ -69,3 +69,14 @@ def test_a_row_is_what_the_headers_say() -> None:
 def test_headers_that_make_no_sense_make_a_row_all_the_same(headers: dict[str, bytes]) -> None:
     row = described(Record(Partition("t", 0), 5, 0, None, None, tuple(headers.items())))
     assert np.array([row], ROW)["deadline_ms"][0] <= NEVER
+
+
+@given(st.lists(st.integers(0, 3), max_size=30), st.sets(st.integers(0, 29)))
+def test_a_tier_overtakes_only_others_and_what_was_taken_is_not_found_again(tiers: list[int], taken: set[int]) -> None:
+    unread = Unread()
+    unread.append(np.array([(offset, NEVER, 0, 0, 0, 0, 0, tier) for offset, tier in enumerate(tiers)], ROW))
+    for offset in taken:
+        unread.forget(offset)
+    left = [0 if offset in taken else tier for offset, tier in enumerate(tiers)]
+    first_other = next((offset for offset, tier in enumerate(left) if tier > 1), len(left))
+    assert unread.overtaking(1) == [offset for offset, tier in enumerate(left) if tier == 1 and offset > first_other]

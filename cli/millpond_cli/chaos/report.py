@@ -17,7 +17,7 @@ class Course:
     """How the run went.
 
     kills: victim → how often. in_flight_at_kills: requests in the hands of the stages that call models, whenever one
-    of these, or what they need, was harmed, and again when it came back: its partitions move both times.
+    of these ended, or what they need was harmed, and again when it came back: its partitions move both times.
     asked_again: requests that a client of the sync tier had to send again. longest_stall_s: stage → seconds.
     """
 

@@ -46,13 +46,18 @@ class Watch:
         """Of each instance's process that runs."""
         self._calls_before = 0.0
         """Of those that ended."""
+        self._processes: dict[str, object] = {}
+        """Instance → which process it was when it was last ready."""
         self._away: set[str] = set()
+        """Instances whose process was harmed, or ended by itself, and that are not ready again."""
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_looking, name="watch", daemon=True)
         self.in_flight_at_faults = 0
 
     def __enter__(self) -> Self:
+        states = self._stack.status()
+        self._processes = {name: states[name].identity for name in self._pages}
         self._thread.start()
         return self
 
@@ -84,12 +89,26 @@ class Watch:
     def _keep_looking(self) -> None:
         while not self._over.wait(LOOK_S):
             self._look()
-            states = self._stack.status()
-            with self._lock:
-                back = [name for name in self._away if states[name].state == "ready"]
-                self._away.difference_update(back)
-            for name in back:
+            for name in self._ended_or_back():
                 self._count(HARMED_BY[name.partition("-")[0]])
+
+    def _ended_or_back(self) -> list[str]:
+        """Instances whose process ended by itself, for another's fault, and those that are back: partitions move."""
+        states = self._stack.status()
+        found: list[str] = []
+        with self._lock:
+            for name, before in self._processes.items():
+                state = states[name]
+                if state.identity == before:
+                    continue
+                if name not in self._away:
+                    self._away.add(name)
+                    found.append(name)
+                elif state.state == "ready":
+                    self._away.discard(name)
+                    self._processes[name] = state.identity
+                    found.append(name)
+        return found
 
     def _look(self) -> None:
         for name, page in self._pages.items():

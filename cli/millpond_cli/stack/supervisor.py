@@ -251,7 +251,8 @@ class Supervisor:
         await asyncio.gather(*(self._kept[need].ready.wait() for need in kept.instance.needs))
         while kept.is_late and kept.is_wanted and not os.access(kept.instance.command[0], os.X_OK):
             with suppress(TimeoutError):
-                await asyncio.wait_for(kept.hurry.wait(), LOOK_EVERY_S)
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await kept.hurry.wait()
         while kept.is_wanted:
             started = time.monotonic()
             process = await self._launch(kept)
@@ -281,7 +282,8 @@ class Supervisor:
             wait_s = backoff_s(kept.deaths)
             self._report(name, f"{ending(code)}; starting it again in {wait_s:g} s; see {kept.log}{last_lines}")
             with suppress(TimeoutError):
-                await asyncio.wait_for(kept.hurry.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await kept.hurry.wait()
             kept.restarts += 1
 
     async def _launch(self, kept: Kept) -> asyncio.subprocess.Process:
@@ -354,7 +356,8 @@ class Supervisor:
         with suppress(ProcessLookupError):
             kept.process.terminate()
         try:
-            await asyncio.wait_for(kept.dead.wait(), kept.instance.component.stop_s)
+            async with asyncio.timeout(kept.instance.component.stop_s):
+                await kept.dead.wait()
         except TimeoutError:
             self._report(kept.instance.name, f"did not stop within {kept.instance.component.stop_s:g} s: killed")
             self._signal_group(kept, signal.SIGKILL)

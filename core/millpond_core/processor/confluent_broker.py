@@ -61,6 +61,9 @@ PASSING = (
 )
 """What a broker that is away, or was just started, answers to the question for positions."""
 
+LOST = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+"""What the client says when a broker is gone."""
+
 CLOSE_S = 0.1
 """Seconds that the last poll waits."""
 
@@ -87,20 +90,9 @@ class ConfluentBroker:
         self._left_unassigned = False
         """Whether the client waits to be told of an assignment that was never made: it cannot be closed any more."""
         self._admin = AdminClient(self._client, logger=logger)
-        member = f"{group}-{replica}"
-        self._producer = Producer(
-            {
-                "partitioner": "murmur2_random",
-                "linger.ms": 0,
-                "compression.type": "lz4",
-                **RETRY_MS,
-                **self._client,
-                "transactional.id": member,
-                "transaction.timeout.ms": TRANSACTION_MS,
-            },
-            logger=logger,
-        )
-        self._producer.init_transactions(CALL_S)
+        self._member = f"{group}-{replica}"
+        self._connection_lost = False
+        self._producer = self._open_producer()
         self._consumer = Consumer(
             {
                 "session.timeout.ms": SESSION_MS,
@@ -109,7 +101,7 @@ class ConfluentBroker:
                 "fetch.queue.backoff.ms": BACKOFF_MS,
                 **self._client,
                 "group.id": group,
-                "group.instance.id": member,
+                "group.instance.id": self._member,
                 "partition.assignment.strategy": "cooperative-sticky",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
@@ -152,6 +144,7 @@ class ConfluentBroker:
         metadata = self._consumer.consumer_group_metadata()
         if not self._consumer.memberid():
             raise Aborted("not a member of the group just now")
+        self._renew_producer()
         offsets = [TopicPartition(*each.partition, each.offset, each.metadata) for each in positions]
         try:
             self._producer.begin_transaction()
@@ -198,6 +191,45 @@ class ConfluentBroker:
         self._consumer.close()
         if self._reader:
             self._reader.close()
+
+    def _open_producer(self) -> Producer:
+        """Ends what was left open under this number. Raises KafkaException."""
+        producer = Producer(
+            {
+                "partitioner": "murmur2_random",
+                "linger.ms": 0,
+                "compression.type": "lz4",
+                **RETRY_MS,
+                **self._client,
+                "transactional.id": self._member,
+                "transaction.timeout.ms": TRANSACTION_MS,
+                "error_cb": self._on_producer_error,
+            },
+            logger=logger,
+        )
+        producer.init_transactions(CALL_S)
+        return producer
+
+    def _on_producer_error(self, error: KafkaError) -> None:
+        if error.code() in LOST:
+            self._connection_lost = True
+
+    def _renew_producer(self) -> None:
+        """A new producer where this one's connection was lost since its last transaction. Raises Aborted, Fenced.
+
+        librdkafka's waits for ever in its first transaction with a broker that was started again.
+        """
+        self._producer.poll(0)  # for the callback
+        if not self._connection_lost:
+            return
+        try:
+            self._producer = self._open_producer()
+        except KafkaException as failure:
+            error: KafkaError = failure.args[0]
+            if error.fatal():
+                raise Fenced(error.str()) from failure
+            raise Aborted(f"Kafka is away: {error.str()}") from failure
+        self._connection_lost = False
 
     def _open_reader(self) -> Consumer:
         """The consumer that `read` assigns by hand; one for all reads, since a new one takes a second."""

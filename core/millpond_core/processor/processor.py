@@ -221,7 +221,7 @@ class Processor:
         try:
             while not (drain and self._drained(drain)):
                 if self._stopping.is_set() and drain is None:
-                    drain = asyncio.create_task(asyncio.wait_for(self._strategy.drain(), self._settings.drain_s))
+                    drain = asyncio.create_task(self._drain())
                 await self._step(taking=drain is None)
                 if looking and looking.done():
                     looking.result()
@@ -234,6 +234,10 @@ class Processor:
             if not self._hangs:
                 await self._call(self._close)
             self._kafka.shutdown(wait=not self._hangs)
+
+    async def _drain(self) -> None:
+        async with asyncio.timeout(self._settings.drain_s):
+            await self._strategy.drain()
 
     def _drained(self, drain: asyncio.Task[None]) -> bool:
         if not drain.done() or self._urgent or self._bulk:
@@ -451,7 +455,8 @@ class Processor:
         ]
         outgoing = [each for completion in live for each in completion.outgoing]
         try:
-            await asyncio.wait_for(self._call(self._write, outgoing, positions, claimed), self._settings.commit_s)
+            async with asyncio.timeout(self._settings.commit_s):
+                await self._call(self._write, outgoing, positions, claimed)
         except TimeoutError:
             # Its outcome is not known here: the next process under this number ends it, and reads what came of it.
             self._hangs = True

@@ -72,6 +72,15 @@ class Unread:
         rows = self.rows
         return rows["offset"][rows["deadline_ms"] <= now_ms].tolist()
 
+    def overtaking(self, tier: int) -> list[int]:
+        """Offsets of those of this tier that wait behind another tier's, in ascending order."""
+        rows = self.rows
+        others = np.flatnonzero((rows["tier"] != tier) & (rows["tier"] != 0))
+        if not len(others):
+            return []
+        behind = rows[others[0] :]
+        return behind["offset"][behind["tier"] == tier].tolist()
+
     def having(self, column: Literal["key", "batch"], texts: Collection[bytes]) -> list[int]:
         """Offsets of those of which this may be one of these texts, in ascending order."""
         rows = self.rows
@@ -99,4 +108,4 @@ class Unread:
         place = int(np.searchsorted(rows["offset"], offset))
         if place < len(rows) and rows["offset"][place] == offset:
             rows["deadline_ms"][place] = NEVER
-            rows["key"][place] = rows["batch"][place] = 0
+            rows["key"][place] = rows["batch"][place] = rows["tier"][place] = 0

@@ -19,6 +19,7 @@ from millpond_cache.recent import Forgotten, Recent
 from millpond_cache.store import Lesson, Store, StoreRefused, StoreUnavailable
 from millpond_core import metrics, topics
 from millpond_core.clock import Clock
+from millpond_core.processor.confluent_broker import SESSION_MS
 from millpond_core.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ def learning_consumer(settings: Settings) -> Consumer:
         settings.kafka_client(
             {
                 "group.id": GROUP,
+                # A replica that was killed has its partitions again at once, and another has them soon.
+                "group.instance.id": f"{GROUP}-{settings.replica}",
+                "session.timeout.ms": SESSION_MS,
                 "partition.assignment.strategy": "cooperative-sticky",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",

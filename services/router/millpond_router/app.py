@@ -11,17 +11,20 @@ import logging
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 import faust
 from aiokafka import AIOKafkaProducer
-from faust.types import EventT
+from aiokafka.errors import KafkaError
+from faust.types import TP, EventT
 from yarl import URL
 
 from millpond_core import metrics, topics
 from millpond_core.embedder import Embedder
 from millpond_core.processor import Headers, Outgoing, Partition, Record
+from millpond_core.processor.confluent_reader import ConfluentReader
+from millpond_core.processor.scout import Scout
 from millpond_core.service import Runtime
 from millpond_core.settings import Settings
 from millpond_core.telemetry import OnceAWhile
@@ -30,6 +33,7 @@ from millpond_core.topics import TOPICS, bound_topics
 from millpond_router import head_folder, header_names
 from millpond_router import rules as rule_files
 from millpond_router.accept import Terms
+from millpond_router.ahead import Ahead, described
 from millpond_router.at_least_once import App, Consumer
 from millpond_router.brain import Brain
 from millpond_router.decide import model_names, policy_of
@@ -60,6 +64,9 @@ LARGEST_RECORD = 5 << 20
 
 BUFFERED = 256
 """Records that Faust holds beyond those that were taken."""
+
+UNREAD_RECORDS = 1_000_000
+"""Of which a row of 53 bytes is kept, all partitions together."""
 
 STOP_S = 5.0
 """What Faust has to leave its group; it can hang. Everything is acknowledged and committed before."""
@@ -160,6 +167,8 @@ class Intake:
         """In the order of taking; each acknowledges after the one before it."""
         self._app = _faust_app(settings, client, reads)
         self._app.on_rebalance_complete.connect(self._assigned, weak=False)
+        self._app.on_partitions_revoked.connect(self._revoked, weak=False)
+        self._ahead = Ahead(_scout(settings), self._route_soon, self._ends, runtime.clock)
         channel = self._app.topic(*reads, key_serializer="raw", value_serializer="raw", allow_empty=True)
         self._app.agent(channel, name=SERVICE)(self._take)
 
@@ -167,18 +176,20 @@ class Intake:
         stopping = asyncio.create_task(self._runtime.stopping.wait())
         faust_ended = asyncio.create_task(self._run_faust())
         watching = asyncio.create_task(self._watch())
+        ahead = asyncio.create_task(self._ahead.run())
         try:
-            ends = (self._failed, watching, faust_ended)
+            ends = (self._failed, watching, ahead, faust_ended)
             await asyncio.wait((stopping, *ends), return_when=asyncio.FIRST_COMPLETED)
             for ended in ends:
                 if ended.done():
                     await ended
             await self._drain()
         finally:
-            stopping.cancel()
-            watching.cancel()
+            for task in (stopping, watching, ahead):
+                task.cancel()
             await self._stop_faust()
             faust_ended.cancel()
+            await self._ahead.close()
 
     # While it runs
 
@@ -194,6 +205,17 @@ class Intake:
             await self._producer.partitions_for(topic)
         logger.info("assigned", extra={"partitions": sorted(map(tuple, self._consumer.assignment()))})
         self._runtime.ready("partitions", True)
+
+    async def _revoked(self, _: object, revoked: Iterable[TP], **__: object) -> None:
+        self._ahead.lost(Partition(*each) for each in revoked)
+
+    async def _ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        try:
+            ends = await self._consumer.highwaters(*(TP(*each) for each in partitions))
+        except KafkaError:
+            # `_watch` says that Kafka is away.
+            return {}
+        return {Partition(*each): end for each, end in ends.items()}
 
     @property
     def _consumer(self) -> Consumer:
@@ -229,14 +251,20 @@ class Intake:
             if self._runtime.stopping.is_set():
                 # What is taken from here on is not acknowledged: it is the next process's.
                 await asyncio.Event().wait()
+            records = self._ahead.reached([_record_of(event) for event in events])
             before = self._batches[-1] if self._batches else None
-            batch = asyncio.create_task(self._work(events, before))
+            batch = asyncio.create_task(self._work(events, records, before))
             self._batches.append(batch)
             batch.add_done_callback(self._worked)
 
-    async def _work(self, events: Sequence[EventT[bytes]], before: Awaitable[None] | None) -> None:
-        """Records from taken to acknowledged. Acknowledges nothing where anything fails, here or before."""
-        items = self._routing.take([_record_of(event) for event in events])
+    async def _work(
+        self, events: Sequence[EventT[bytes]], records: Sequence[Record], before: Awaitable[None] | None
+    ) -> None:
+        """Events from taken to acknowledged. Acknowledges nothing where anything fails, here or before.
+
+        records: those of the events that were not routed before their turn.
+        """
+        items = self._routing.take(records)
         urgent, patient = [each for each in items if each.urgent], [each for each in items if not each.urgent]
         await asyncio.gather(self._write(urgent, urgent=True), self._write(patient, urgent=False))
         if before is not None:
@@ -245,6 +273,9 @@ class Intake:
             self._consumer.sent(event.message)
         for topic, count in Counter(event.message.topic for event in events).items():
             metrics.RECORDS_FINISHED.labels(topic, SERVICE).inc(count)
+
+    async def _route_soon(self, records: Sequence[Record]) -> None:
+        await self._write(self._routing.take(records), urgent=True)
 
     async def _write(self, items: Sequence[Item], *, urgent: bool) -> None:
         sends = [await self._send(each) for each in await self._routing.outgoing(items, urgent=urgent)]
@@ -306,6 +337,11 @@ def _faust_app(settings: RouterSettings, client: Client, reads: Sequence[str]) -
         ),
         broker_commit_interval=COMMIT_S,
     )
+
+
+def _scout(settings: RouterSettings) -> Scout:
+    reader = ConfluentReader(settings.kafka_client({}), f"millpond-{SERVICE}-scout")
+    return Scout(reader, described(settings.tiers, settings.router.max_request_bytes), UNREAD_RECORDS)
 
 
 def _record_of(event: EventT[bytes]) -> Record:
