@@ -10,6 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,  # pyright: ignore[reportPrivateImportUsage]
+    ConfigEntry,  # pyright: ignore[reportPrivateImportUsage]
+    ConfigResource,  # pyright: ignore[reportPrivateImportUsage]
+)
 
 from millpond_cli.chaos.report import broken, figures, words
 from millpond_cli.chaos.run import Outcome, Plan, run_chaos
@@ -68,37 +74,58 @@ def test_what_hangs_or_answers_nonsense_costs_time_and_no_request(tmp_path: Path
     assert not outcome.found.errors
 
 
-def test_a_full_disk_stops_kafka_and_loses_nothing(tmp_path: Path) -> None:
-    """What does this test do? Kafka's disk fills up under load, so that it ends and cannot start again; then there is
-    room again. What Kafka had accepted before has its one result, and so has what waited to be accepted meanwhile.
+def test_a_kafka_without_transactions_or_without_room_loses_nothing(tmp_path: Path) -> None:
+    """What does this test do? Under load Kafka takes no transactions for a while, so that no outcome can be written;
+    then its disk fills up, so that it ends and cannot start again, until there is room. What Kafka had accepted has its
+    one result, and so has what waited to be accepted meanwhile.
 
-    How does it do it? Kafka's folder is a small tmpfs of its own, and a file takes all that is left of it.
+    How does it do it? Kafka's own topic of transactions is told to take records of one byte. Kafka's folder is a small
+    tmpfs of its own, and a file takes all that is left of it.
     """
     disk = tmp_path / "data" / "kafka"
     disk.mkdir(parents=True)
 
-    def fill(stack: Stack, struck: Callable[[Step], None]) -> None:
-        ballast = disk / "ballast"
-        with ballast.open("wb") as file:
-            try:
-                while True:
-                    os.write(file.fileno(), bytes(1 << 16))
-            except OSError:
-                pass
-        awaited_death(stack, "kafka")
-        struck(Step(0.0, "kafka", Fault.KILL))
-        ballast.unlink()
-        stack.wait_ready("kafka")
+    def harm(stack: Stack, struck: Callable[[Step], None]) -> None:
+        struck(Step(0.0, "kafka", Fault.FREEZE))
+        set_largest_transaction(stack, 1)
+        awaited_death(stack, "cache")
+        struck(Step(0.0, "kafka", Fault.FREEZE))
+        set_largest_transaction(stack, 1_048_588)
+        stack.wait_ready("cache")
+        fill(disk, stack, struck)
 
     with small_disk(disk):
-        plan = Plan(600, 0, 13, load_s=30)
-        nothing_is_broken(run_chaos(home(), tmp_path, free_port_base(), plan, told, steps=(), trouble=fill))
+        plan = Plan(600, 0, 13, load_s=40)
+        nothing_is_broken(run_chaos(home(), tmp_path, free_port_base(), plan, told, steps=(), trouble=harm))
+
+
+def fill(disk: Path, stack: Stack, struck: Callable[[Step], None]) -> None:
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        try:
+            while True:
+                os.write(file.fileno(), bytes(1 << 16))
+        except OSError:
+            pass
+    awaited_death(stack, "kafka")
+    struck(Step(0.0, "kafka", Fault.KILL))
+    ballast.unlink()
+    stack.wait_ready("kafka")
+
+
+def set_largest_transaction(stack: Stack, size: int) -> None:
+    """In bytes, of what the coordinator notes about a transaction."""
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, "__transaction_state", incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": stack.addresses.kafka})
+    for changed in admin.incremental_alter_configs([resource]).values():
+        changed.result(BOUND_S)
 
 
 def awaited_death(stack: Stack, name: str) -> None:
     until = time.monotonic() + BOUND_S
     while not stack.status()[name].restarts:
-        assert time.monotonic() < until, f"{name} goes on without a disk"
+        assert time.monotonic() < until, f"{name} goes on"
         time.sleep(LOOK_S)
 
 

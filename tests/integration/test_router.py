@@ -37,14 +37,19 @@ from millpond_core.embedding import unpack
 from millpond_core.errors import Code
 from millpond_core.telemetry import TRACEPARENT
 from millpond_router import head_folder
+from millpond_router.ahead import FAR_BEHIND
 from millpond_router.heads import Heads, write
 from millpond_router.outcomes import ALARM
+from millpond_router.settings import RouterSection
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOME = Path(os.environ.get("MILLPOND_HOME") or REPOSITORY / ".millpond")
 
 PATIENCE_S = 120.0
 """Until something that must come is missed: a hang's bound, far above what a slow machine needs."""
+
+FLOOD = 3000
+"""Requests: what the embedder needs seconds for."""
 
 BOUND_TOPIC = "ai.requests.acme"
 
@@ -78,13 +83,17 @@ class Pond:
     """By trace id, all that ever came."""
 
     def send(
-        self, values: Sequence[bytes | None], headers: Sequence[Header] = (), topic: str = topics.REQUESTS
+        self,
+        values: Sequence[bytes | None],
+        headers: Sequence[Header] = (),
+        topic: str = topics.REQUESTS,
+        key: bytes | None = None,
     ) -> list[str]:
-        """Their trace ids: what tells one record from another, whatever it holds."""
+        """Their trace ids: what tells one record from another, whatever it holds. Those of one key are in one line."""
         traces = [uuid.uuid4().hex for _ in values]
         for trace, value in zip(traces, values, strict=True):
             own = (TRACEPARENT, f"00-{trace}-{trace[:16]}-01".encode())
-            self.producer.produce(topic, value, headers=[own, *headers])
+            self.producer.produce(topic, value, key, headers=[own, *headers])
         assert self.producer.flush(PATIENCE_S) == 0
         return traces
 
@@ -180,6 +189,19 @@ def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
 
 def request_of(content: str = "What is the name of this river?", **fields: Any) -> bytes:
     return json.dumps({"messages": [{"role": "user", "content": content}]} | fields).encode()
+
+
+def test_a_realtime_request_does_not_wait_for_the_flood_before_it(pond: Pond) -> None:
+    many = [request_of(f"What is the number {number} good for?", tier="overnight") for number in range(FLOOD)]
+    flood = pond.send(many, key=b"one line")
+    (urgent,) = pond.send([request_of(tier="realtime")], key=b"one line")
+    (first,), others = pond.outcomes_of([urgent]), pond.outcomes_of(flood)
+    later = sum(each.timestamp() > first.timestamp() for each in others)
+    own = RouterSection()
+    # What is in the router's hands at once, a realtime request passes in any case.
+    assert later > own.batch * own.batches_in_flight + FAR_BEHIND
+    pond.read_to_the_end()
+    assert all(len(pond.seen[trace]) == 1 for trace in [urgent, *flood])
 
 
 def test_a_request_goes_on_with_its_decision_and_its_embedding(pond: Pond) -> None:

@@ -27,6 +27,9 @@ HARMED_BY: Mapping[str, tuple[str, ...]] = {
 
 LOOK_S = 0.5
 
+SETTLE_S = 10.0
+"""Seconds from Kafka's return until no member is cast out any more: a session, and a rebalance."""
+
 
 class Watch:
     """While it is open it looks at the services' pages twice a second.
@@ -50,6 +53,9 @@ class Watch:
         """Instance → which process it was when it was last ready."""
         self._away: set[str] = set()
         """Instances whose process was harmed, or ended by itself, and that are not ready again."""
+        self._outage: dict[str, float] | None = None
+        """The most that each instance had in hand since Kafka was harmed: what it has fetched it goes on with."""
+        self._settled_at = 0.0
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_looking, name="watch", daemon=True)
@@ -65,6 +71,7 @@ class Watch:
         self._over.set()
         self._thread.join()
         self._look()
+        self._close_outage()
 
     @property
     def model_calls(self) -> int:
@@ -77,9 +84,15 @@ class Watch:
         self._look()
         component = step.instance.partition("-")[0]
         self._count(HARMED_BY.get(component, ()))
-        if component in CALLERS and step.fault is not Fault.FREEZE:
-            with self._lock:
+        if step.fault is Fault.FREEZE:
+            return
+        with self._lock:
+            if component in CALLERS:
                 self._away.add(step.instance)
+            elif component == "kafka":
+                self._close_outage()
+                self._outage = dict(self._in_flight)
+                self._settled_at = float("inf")
 
     def _count(self, stages: Sequence[str]) -> None:
         with self._lock:
@@ -91,6 +104,26 @@ class Watch:
             self._look()
             for name in self._ended_or_back():
                 self._count(HARMED_BY[name.partition("-")[0]])
+            self._follow_outage()
+
+    def _follow_outage(self) -> None:
+        """Count what was in hand while Kafka was away, once every member has its place again."""
+        ready = self._stack.status()["kafka"].state == "ready"
+        now = time.monotonic()
+        with self._lock:
+            if self._outage is None:
+                return
+            if not ready:
+                self._settled_at = float("inf")
+            elif self._settled_at == float("inf"):
+                self._settled_at = now + SETTLE_S
+            elif now > self._settled_at:
+                self._close_outage()
+
+    def _close_outage(self) -> None:
+        if self._outage is not None:
+            self.in_flight_at_faults += round(sum(self._outage.values()))
+            self._outage = None
 
     def _ended_or_back(self) -> list[str]:
         """Instances whose process ended by itself, for another's fault, and those that are back: partitions move."""
@@ -121,7 +154,9 @@ class Watch:
                 if calls < self._calls[name]:
                     self._calls_before += self._calls[name]
                 self._calls[name] = calls
-                self._in_flight[name] = samples.total("millpond_in_flight")
+                self._in_flight[name] = held = samples.total("millpond_in_flight")
+                if self._outage is not None:
+                    self._outage[name] = max(self._outage[name], held)
 
 
 class Arrivals:

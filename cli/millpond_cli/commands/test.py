@@ -18,6 +18,8 @@ from millpond_cli.setup.pieces import FOR_TESTS
 from millpond_cli.setup.progress import shown
 from millpond_cli.setup.set_up import ready
 
+UNIT = "tests/unit"
+
 
 def test(context: typer.Context) -> None:
     """Set up what testing needs, then check the style, the types and all tests.
@@ -29,7 +31,7 @@ def test(context: typer.Context) -> None:
         pass
     if context.args:
         print("tests only, since arguments were given: without any, style and types are checked too", flush=True)
-    checks = [pytest(context.args)] if context.args else [*static_checks(), pytest(())]
+    checks = [pytest(context.args)] if context.args else [*static_checks(), *suite()]
     raise SystemExit(max(run(check, environment(place)) for check in checks))
 
 
@@ -39,6 +41,11 @@ def static_checks() -> list[list[str]]:
         [program("ruff"), "format", "--check", "."],
         [program("basedpyright"), "--pythonpath", sys.executable],
     ]
+
+
+def suite() -> list[list[str]]:
+    """What is pure shares the cores; what has real components has the machine for itself, one test at a time."""
+    return [pytest([UNIT, "-n", "auto"]), pytest([f"--ignore={UNIT}"])]
 
 
 def pytest(arguments: Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ from millpond_core.processor.unread import ROW
 from millpond_core.settings import TierSettings
 from millpond_router.routing import SERVICE
 
-WATCH_S = 1.0
+WATCH_S = 0.25
 """Seconds between two looks how far behind the partitions are."""
 
 FAR_BEHIND = 100
@@ -37,7 +37,7 @@ AT_ONCE = 64
 MOST_SENT = 100_000
 """Records of one partition that were sent ahead of their turn and are not reached yet; some 8 MB. Beyond, all wait."""
 
-NOT_ASKED = (0,) * (len(ROW) - 2)
+NOT_ASKED = (0,) * (len(ROW.names or ()) - 2)
 """The fields of a row after offset and deadline."""
 
 Route = Callable[[Sequence[Record]], Awaitable[None]]

@@ -206,7 +206,8 @@ class Intake:
         logger.info("assigned", extra={"partitions": sorted(map(tuple, self._consumer.assignment()))})
         self._runtime.ready("partitions", True)
 
-    async def _revoked(self, _: object, revoked: Iterable[TP], **__: object) -> None:
+    async def _revoked(self, *signal: Any, **__: object) -> None:
+        _, revoked, *_ = signal
         self._ahead.lost(Partition(*each) for each in revoked)
 
     async def _ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
