@@ -138,7 +138,8 @@ async def test_a_store_that_is_away_is_told_when_it_is_back_and_nothing_is_given
     store.away = True
     async with running(one.orders):
         one.orders.heard(control_pb2.Invalidate(tenant="acme"), NOW)
-        await asyncio.wait_for(store.refused.wait(), 60)
+        async with asyncio.timeout(60):
+            await store.refused.wait()
         assert not one.gives(ENTRY)
         assert one.forgotten.hides(ENTRY)
         store.away = False

@@ -80,7 +80,8 @@ class Office:
 
     async def outcome(self, job: Job) -> Outcome:
         async with self._settled:
-            await asyncio.wait_for(self._settled.wait_for(lambda: job in self.outcomes), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                await self._settled.wait_for(lambda: job in self.outcomes)
         (outcome,) = self.outcomes[job]
         return outcome
 
@@ -131,7 +132,8 @@ async def office(endpoint: Endpoint) -> AsyncGenerator[Office]:
 async def test_equal_requests_are_asked_once_whether_they_wait_or_one_runs(endpoint: Endpoint, office: Office) -> None:
     jobs = [office.job("How deep?") for _ in range(3)]
     office.lane.start(jobs[:2])
-    await asyncio.wait_for(endpoint.arrived.wait(), PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S):
+        await endpoint.arrived.wait()
     office.lane.start(jobs[2:])
     endpoint.gate.set()
     answers = [await office.outcome(job) for job in jobs]
@@ -161,7 +163,8 @@ async def test_the_call_goes_on_for_whoever_still_waits_and_ends_with_the_last(
 ) -> None:
     first, second = office.job("How deep?"), office.job("How deep?")
     office.lane.start([first, second])
-    await asyncio.wait_for(endpoint.arrived.wait(), PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S):
+        await endpoint.arrived.wait()
     office.lane.abandon([first])
     endpoint.gate.set()
     answer = await office.outcome(second)
