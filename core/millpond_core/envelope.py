@@ -43,6 +43,9 @@ NOT_BEFORE_HEADER = "not-before-ms"
 REPLAY_HEADER = "replay"
 """On ai.requests: which replay from the dead letters this is, from 1."""
 
+LASTING_HEADERS = (TENANT_HEADER, DEADLINE_HEADER, TIER_HEADER, TOKENS_HEADER, BATCH_HEADER)
+"""What is true of a request at every stage. Its model may change on the way."""
+
 TIER_WORDS = {
     request_pb2.TIER_REALTIME: "realtime",
     request_pb2.TIER_STANDARD: "standard",
@@ -92,9 +95,19 @@ def routed_record(topic: str, routed: envelope_pb2.Routed, span: Span, body: byt
     return Outgoing(topic, routed_key(routed), routed.SerializeToString(), telemetry.inject(headers, span))
 
 
+def forwarded_record(record: Record, topic: str, routed: envelope_pb2.Routed, span: Span) -> Outgoing:
+    """The record that carries the envelope from one stage to the next. record: the one that it came in.
+
+    What its headers say of the request still holds, but for the model: tokens are not estimated anew at every hop.
+    """
+    kept = tuple(each for each in record.headers if each[0] in LASTING_HEADERS)
+    headers = (*kept, (MODEL_HEADER, routed.decision.model.encode()))
+    return Outgoing(topic, record.key, routed.SerializeToString(), telemetry.inject(headers, span))
+
+
 def retried_record(record: Record, routed: envelope_pb2.Routed, not_before_s: float, span: Span) -> Outgoing:
     """The same request for its own partition's end, not to be worked on before that time (seconds since 1970)."""
-    again = routed_record(record.partition.topic, routed, span)
+    again = forwarded_record(record, record.partition.topic, routed, span)
     attempt = int(header(record.headers, ATTEMPT_HEADER) or b"0") + 1
     headers = (
         *again.headers,

@@ -26,7 +26,7 @@ from millpond_core.clock import Clock
 from millpond_core.codec import CONTENT_TYPE, content_type_of, encode
 from millpond_core.control import Control, Word
 from millpond_core.dead_letter import dead_letter
-from millpond_core.envelope import TIER_WORDS, not_before_s, parse_routed, retried_record, routed_key, routed_record
+from millpond_core.envelope import TIER_WORDS, forwarded_record, not_before_s, parse_routed, retried_record, routed_key
 from millpond_core.errors import Code
 from millpond_core.processor import Finish, Outgoing, Taken, Unread
 from millpond_core.result import CANCELLED, EXPIRED, Answer, Failure, learned, result_of, settled
@@ -328,7 +328,7 @@ class Stage:
         routed.timings_ms[self._service] = round(spent, 1)
         match outcome:
             case Forward(topic):
-                return [routed_record(topic, routed, job.span)]
+                return [forwarded_record(job.taken.record, topic, routed, job.span)]
             case Retry(start_s, attempt):
                 routed.attempts.append(attempt)
                 wait_s = round(start_s - now, 1)

@@ -8,7 +8,7 @@ from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond.v1.envelope_pb2 import WIRE_FORMAT_JSON, WIRE_FORMAT_PROTOBUF, WireFormat
 from millpond_core import topics
 from millpond_core.codec import CONTENT_TYPE, decode_request
-from millpond_core.envelope import REPLAY_HEADER, as_requested, routed_record
+from millpond_core.envelope import REPLAY_HEADER, as_requested, forwarded_record, routed_record
 from millpond_core.processor import Partition, Record, header
 from millpond_core.telemetry import TRACEPARENT, Tracing
 
@@ -46,3 +46,18 @@ def test_what_was_never_on_a_topic_stays_as_it_is() -> None:
     )
     for record in (on_the_way(routed), Record(PLACE, 0, 0, None, b"\xff", ())):
         assert as_requested(record) is record
+
+
+@pytest.mark.parametrize("batch", ["", "night"])
+def test_what_goes_on_to_another_stage_and_model_says_what_a_new_envelope_would(batch: str) -> None:
+    request = request_pb2.Request(id="a", tenant="acme", messages=[request_pb2.Message(role="user", content="Why?")])
+    if batch:
+        request.metadata["batch"] = batch
+    routed = envelope_pb2.Routed(request=request, decision=result_pb2.Decision(tier=request_pb2.TIER_STANDARD))
+    routed.decision.deadline.FromMilliseconds(1_795_399_200_250)
+    here = on_the_way(routed)
+    routed.decision.model = "large"
+    span = Tracing().send(topics.FRONTIER, None)
+    sent, anew = forwarded_record(here, topics.FRONTIER, routed, span), routed_record(topics.FRONTIER, routed, span)
+    assert dict(sent.headers) == dict(anew.headers)
+    assert (sent.topic, sent.key, sent.value) == (anew.topic, anew.key, anew.value)
