@@ -8,8 +8,6 @@ and counted.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,6 +19,7 @@ from opentelemetry.trace import Span
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_core import metrics, telemetry, topics
+from millpond_core.agenda import Agenda
 from millpond_core.batch_name import BatchName, batch_of
 from millpond_core.clock import Clock
 from millpond_core.codec import CONTENT_TYPE, content_type_of, encode
@@ -148,9 +147,8 @@ class Stage:
         self._tracing = tracing
         self._control = control
         self._jobs: dict[Taken, Job] = {}
-        self._order = itertools.count()
-        self._deadlines: list[tuple[float, int, Job]] = []
-        self._waiting: list[tuple[float, int, Job]] = []
+        self._deadlines = Agenda[Job]()
+        self._waiting = Agenda[Job]()
         """Jobs that are not to be started yet, by the time from which they are."""
         self._held: dict[BatchName, dict[Job, None]] = {}
         """Jobs that are not to be started until somebody says so, in their order."""
@@ -174,9 +172,9 @@ class Stage:
             elif job.deadline_s <= now:
                 self._expire(job)
             else:
-                heapq.heappush(self._deadlines, (job.deadline_s, next(self._order), job))
+                self._deadlines.add(job.deadline_s, job)
                 if start_s > now:
-                    heapq.heappush(self._waiting, (start_s, next(self._order), job))
+                    self._waiting.add(start_s, job)
                 else:
                     ready.append(job)
         self._start(ready)
@@ -186,19 +184,12 @@ class Stage:
         ended: list[Job] = []
         if cancelled := set(self._control.news()):
             ended += self._cancel_all([job for job in self._jobs.values() if job.taken.record.key in cancelled])
-        while self._deadlines and self._deadlines[0][0] <= now:
-            job = heapq.heappop(self._deadlines)[2]
-            if job.wanted:
-                self._expire(job)
-                ended.append(job)
+        for job in self._deadlines.due(now):
+            self._expire(job)
+            ended.append(job)
         self._abandon(ended)
         self._heed(self._control.batch_news())
-        due: list[Job] = []
-        while self._waiting and self._waiting[0][0] <= now:
-            job = heapq.heappop(self._waiting)[2]
-            if job.wanted:
-                due.append(job)
-        self._start(due)
+        self._start(self._waiting.due(now))
 
     async def ahead(self, unread: Unread, room: int) -> Sequence[int]:
         offsets = {*unread.overdue(int(self._clock.now() * 1000)), *unread.overtaking(request_pb2.TIER_REALTIME)}
