@@ -9,8 +9,9 @@ from typing import Any
 import grpc
 
 from cache_heads import CALIBRATION, KnowingVerifier, heads
-from millpond.v1 import control_pb2, services_pb2_grpc
+from millpond.v1 import control_pb2, feedback_pb2, services_pb2_grpc
 from millpond_cache.breaker import Breaker
+from millpond_cache.evidence import Evidence
 from millpond_cache.ledger import Ledger
 from millpond_cache.lesson import keeping_of
 from millpond_cache.lookup import Lookup
@@ -40,6 +41,10 @@ async def served(store: Store) -> AsyncGenerator[str]:
     async def tell(order: control_pb2.Invalidate) -> None:
         assert order.order
 
+    async def say(judgement: feedback_pb2.Feedback) -> None:
+        """As ai.feedback does it."""
+        Evidence(judged, ledger).hear([judgement])
+
     embedder = Embedder("127.0.0.1:1")
     server = CacheServer(
         lookup,
@@ -48,7 +53,7 @@ async def served(store: Store) -> AsyncGenerator[str]:
         Orders(store, recent, forgotten, clock, tell),
         keeping_of(SETTINGS, heads().cacheability),
         thresholds,
-        judged,
+        say,
         ledger,
         embedder,
         Tracing(),

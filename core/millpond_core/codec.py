@@ -31,6 +31,9 @@ M = TypeVar("M", bound=Message)
 CONTENT_TYPE = "content-type"
 """The record header that names the format, of a request and of its result."""
 
+PROTOBUF = ((CONTENT_TYPE, b"application/protobuf"),)
+"""The headers of a record that holds protobuf."""
+
 READ_LIMIT_BYTES = 4 << 20
 """What the broker lets through on ai.requests: up to here a request that is too large is still read for its id."""
 

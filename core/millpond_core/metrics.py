@@ -58,6 +58,9 @@ TRANSACTION_SECONDS = Histogram(
     "millpond_transaction_seconds", "From beginning a transaction to its commit", ("stage",), buckets=SHORT_S
 )
 
+CACHE_SAMPLES = Counter(
+    "millpond_cache_samples", "Hits by meaning that were also asked of the model, and what came of it", ("outcome",)
+)
 CONTROL_REFUSED = Counter("millpond_control_refused", "Records of ai.control that say nothing")
 
 # Results. route: cache, small, frontier or none.

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Protocol
 from google.protobuf.message import DecodeError
 from opentelemetry.trace import Span
 
-from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond.v1 import audit_pb2, envelope_pb2, request_pb2, result_pb2
 from millpond_core import metrics, telemetry, topics
 from millpond_core.agenda import Agenda
 from millpond_core.batch_name import BatchName, batch_of
 from millpond_core.clock import Clock
-from millpond_core.codec import CONTENT_TYPE, content_type_of, encode
+from millpond_core.codec import CONTENT_TYPE, PROTOBUF, content_type_of, encode
 from millpond_core.control import Control, Word
 from millpond_core.dead_letter import dead_letter
 from millpond_core.envelope import TIER_WORDS, forwarded_record, not_before_s, parse_routed, retried_record, routed_key
@@ -331,6 +331,8 @@ class Stage:
     def _results(self, job: Job, outcome: Answer | Failure, now: float) -> list[Outgoing]:
         routed = job.routed
         result = result_of(routed, outcome, self._models, now, telemetry.trace_id(job.span))
+        if routed.HasField("sample"):
+            return self._audited(job, outcome, result, now)
         self._observe(job, result)
         if result.error.code:
             self._log("a result without an answer", job, result.error.code, status=STATUS_WORDS[result.status])
@@ -342,9 +344,26 @@ class Stage:
         if isinstance(outcome, Failure) and outcome.dead_letter:
             error = outcome.error
             records.append(dead_letter(job.taken.record, self._service, Code(error.code), error.message))
-        if lesson := learned(routed, outcome, now):
-            records.append(Outgoing(topics.LEARN, key, lesson.SerializeToString(), telemetry.inject((), job.span)))
-        return records
+        return [*records, *self._lessons(job, outcome, now)]
+
+    def _audited(self, job: Job, outcome: Answer | Failure, result: result_pb2.Result, now: float) -> list[Outgoing]:
+        """Nobody waits for this result, and no dead letter is made of it: replayed, it would be a request."""
+        metrics.series(metrics.COST_USD, ROUTE_WORDS[result.served_by.route], result.served_by.model).inc(
+            float(result.cost_usd)
+        )
+        span = self._tracing.send(topics.AUDIT, job.span)
+        audit = audit_pb2.Audit(sample=job.routed.sample, result=result)
+        headers = telemetry.inject(PROTOBUF, span)
+        span.end()
+        record = Outgoing(topics.AUDIT, routed_key(job.routed), audit.SerializeToString(), headers)
+        return [record, *self._lessons(job, outcome, now)]
+
+    def _lessons(self, job: Job, outcome: Answer | Failure, now: float) -> list[Outgoing]:
+        lesson = learned(job.routed, outcome, now)
+        if lesson is None:
+            return []
+        headers = telemetry.inject((), job.span)
+        return [Outgoing(topics.LEARN, routed_key(job.routed), lesson.SerializeToString(), headers)]
 
     def _log(self, event: str, job: Job, code: str, **more: object) -> None:
         """A line by which a person finds what became of a request. What is as usual has none."""

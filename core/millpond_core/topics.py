@@ -15,6 +15,7 @@ RESULTS = "ai.results"
 LEARN = "ai.learn"
 CLAIMS = "ai.claims"
 FEEDBACK = "ai.feedback"
+AUDIT = "ai.audit"
 DEADLETTER = "ai.deadletter"
 CONTROL = "ai.control"
 
@@ -49,11 +50,13 @@ TOPICS = (
     Topic(ROUTED, ("router", "frontier"), ("cache",)),
     Topic(BATCH_REALTIME, ("cache",), ("batcher",)),
     Topic(BATCH_STANDARD, ("cache",), ("batcher",)),
+    # Samples of the cache's hits among them, as on ai.frontier.
     Topic(BATCH_OVERNIGHT, ("cache",), ("batcher",)),
     Topic(FRONTIER, ("cache", "batcher"), ("frontier",)),
     Topic(RESULTS, ("cache", "batcher", "frontier"), ("consumer",), 7 * DAY_MS),
-    # Each replica of the router reads all of it, without a group: what was learned is made of it again at every start.
-    Topic(FEEDBACK, ("producer",), ("router",), 30 * DAY_MS),
+    # Each replica of the readers reads all of it, without a group: what was learned is made of it again at every start.
+    Topic(FEEDBACK, ("producer", "cache"), ("router", "cache"), 30 * DAY_MS),
+    Topic(AUDIT, ("batcher", "frontier"), ("cache", "consumer"), 7 * DAY_MS),
     Topic(LEARN, ("cache", "batcher", "frontier"), ("cache",)),
     Topic(CLAIMS, ("cache",), ("cache",), CLAIM_RETENTION_MS, {"cleanup.policy": "compact,delete"}),
     Topic(

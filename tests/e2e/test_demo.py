@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from millpond.v1 import request_pb2, result_pb2
+from millpond.v1 import audit_pb2, request_pb2, result_pb2
 from millpond_cli.client import Requests, Results
 from millpond_cli.demo.docstrings import standard_library, texts
 from millpond_cli.demo.job import Outcome, run_job
@@ -95,9 +95,10 @@ def test_every_decision_has_its_reasons(outcome: Outcome) -> None:
 
 
 def test_money_adds_up(pipeline: Pipeline, outcome: Outcome) -> None:
-    """What results say was used is what Triton's engine and the provider counted themselves."""
+    """What results and samples say was used is what Triton's engine and the provider counted themselves."""
     used: Counter[tuple[str, str]] = Counter()
-    for result in pipeline.results():
+    samples = [audit_pb2.Audit.FromString(each.value() or b"").result for each in pipeline.everything_on(topics.AUDIT)]
+    for result in (*pipeline.results(), *samples):
         attempts = [(attempt.model, attempt.usage) for attempt in result.attempts]
         tried_in = sum(usage.input_tokens for _, usage in attempts)
         tried_out = sum(usage.output_tokens for _, usage in attempts)

@@ -26,8 +26,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from numpy.typing import NDArray
 
-from millpond.v1 import envelope_pb2, request_pb2, result_pb2, services_pb2, services_pb2_grpc
+from millpond.v1 import audit_pb2, envelope_pb2, request_pb2, result_pb2, services_pb2, services_pb2_grpc
 from millpond_cache.cacheable import shipped_head
+from millpond_cache.sample import sample_request
 from millpond_cli.stack import Stack, free_port_base
 from millpond_core import topics
 from millpond_core.embedding import pack
@@ -160,6 +161,7 @@ def running(stack: Stack, folder: Path, replica: int) -> Generator[Cache]:
         "MILLPOND_REPLICA": str(replica),
         # Generous: what is tested here is the way of an answer, not how sure the verifier is.
         "MILLPOND_CACHE__ERROR_BUDGET": "0.3",
+        "MILLPOND_CACHE__SAMPLE_SHARE": "1",
         "MILLPOND_TRACES_FILE": str(folder / "traces.jsonl"),
     }
     log = folder / "log"
@@ -357,6 +359,40 @@ def test_a_copy_is_dropped_and_a_conflict_goes_to_the_dead_letters(cache: Cache)
     until(lambda: cache.outcome(routed(request("And then?"))) and cache.letters)
     (letter,) = cache.letters
     assert dict(letter.headers() or [])["dead-letter-reason"] == b"id_conflict"
+
+
+# Whether it was right
+
+
+def test_a_hit_by_meaning_is_asked_of_the_model_too_and_what_that_says_is_heard(cache_with_store: Cache) -> None:
+    cache = cache_with_store
+    first = routed(request("How long is a nautical mile?", tenant="sampled"), vector(21))
+    cache.teach(first, "1,852 metres.")
+    asked: list[envelope_pb2.Routed] = []
+
+    def hit() -> bool:
+        asked.append(routed(request("A nautical mile is how long?", tenant="sampled"), near(vector(21), 0.97)))
+        return cache.outcome(asked[-1])[0] == topics.RESULTS
+
+    until(hit)
+    topic, value = cache.await_outcome(sample_request(asked[-1].request, None, audit_pb2.Sample(), 0).request.id)
+    sample = envelope_pb2.Routed.FromString(value)
+    assert topic == topics.BATCH_OVERNIGHT
+    assert sample.sample.source_id == first.request.id
+    assert sample.sample.given.text == "1,852 metres."
+    assert sample.request.messages == asked[-1].request.messages
+    # As the batcher tells what a model said to it.
+    answers = ("1,852 metres.", "It is the city of Paris that is the capital of France.")
+    for text in answers:
+        result = result_pb2.Result(tenant="sampled", status=result_pb2.STATUS_OK, output=result_pb2.Output(text=text))
+        audit = audit_pb2.Audit(sample=sample.sample, result=result)
+        cache.send(Outgoing(topics.AUDIT, b"sampled", audit.SerializeToString()))
+    with grpc.insecure_channel(cache.grpc) as channel:
+        stub: Any = services_pb2_grpc.CacheServiceStub(channel)
+        until(lambda: stub.Stats(services_pb2.StatsRequest(tenant="sampled")).judged >= len(answers))
+        stats = stub.Stats(services_pb2.StatsRequest(tenant="sampled"))
+    assert (stats.judged, stats.wrong) == (2, 1)
+    assert stats.error_low < stats.error < stats.error_high
 
 
 # What it is to forget

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond.v1 import audit_pb2, envelope_pb2, request_pb2, result_pb2
 from millpond_core import telemetry, topics
 from millpond_core.batch_name import BatchName
 from millpond_core.clock import ManualClock
@@ -206,6 +206,32 @@ def test_a_cached_answer_costs_nothing_and_is_not_learned_again() -> None:
     bench.settle(answer(result_pb2.ROUTE_CACHE))
     assert [each.topic for each in bench.written] == [topics.RESULTS]
     assert bench.result().cost_usd == "0.000000"
+
+
+def sampled() -> envelope_pb2.Routed:
+    return routed(sample=audit_pb2.Sample(source_id="zero", given=result_pb2.Output(text="A building.")))
+
+
+def test_what_nobody_waits_for_is_told_to_the_audit_and_learned_and_is_no_result() -> None:
+    bench = Bench()
+    bench.take(sampled())
+    bench.settle(answer())
+    audit, lesson = bench.written
+    assert (audit.topic, lesson.topic) == (topics.AUDIT, topics.LEARN)
+    told = audit_pb2.Audit.FromString(audit.value or b"")
+    assert told.sample.source_id == "zero"
+    assert told.result.output.text == "A machine."
+    # What it cost is there, since the engines counted it.
+    assert told.result.usage == result_pb2.Usage(input_tokens=10, output_tokens=5)
+
+
+def test_what_nobody_waits_for_leaves_no_dead_letter_that_could_become_a_request() -> None:
+    bench = Bench()
+    bench.take(sampled())
+    bench.settle(Failure(ENGINE_DOWN, dead_letter=True))
+    (audit,) = bench.written
+    assert audit.topic == topics.AUDIT
+    assert audit_pb2.Audit.FromString(audit.value or b"").result.status == result_pb2.STATUS_ERROR
 
 
 def test_what_may_not_be_kept_is_not_learned() -> None:

@@ -44,8 +44,10 @@ def stats(
     console = Console()
     share = found.hits / found.lookups if found.lookups else 0.0
     print(f"{found.lookups} look-ups, {found.hits} hits ({share:.1%})")
-    interval = f"95 % interval {found.error_low:.1%} to {found.error_high:.1%}" if found.judged else "none was judged"
-    print(f"estimated error of hits {found.error:.2%}: {found.wrong} wrong of {found.judged} judged; {interval}")
+    interval = f"95 % interval {found.error_low:.1%} to {found.error_high:.1%}" if found.judged else "none was sampled"
+    print(f"estimated error of hits {found.error:.2%}: {found.wrong} wrong of {found.judged} sampled; {interval}")
+    if found.reported:
+        print(f"people said of {found.reported} hits what they were: {found.reported_wrong} wrong")
     saved = f"{found.input_tokens_saved} tokens read and {found.output_tokens_saved} written"
     usage = result_pb2.Usage(input_tokens=found.input_tokens_saved, output_tokens=found.output_tokens_saved)
     price = dollars(synchronous_cost(usage, settings_of(addresses).models))

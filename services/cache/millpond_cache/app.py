@@ -6,9 +6,11 @@ import asyncio
 import logging
 from functools import partial
 
-from millpond.v1 import control_pb2, envelope_pb2
+from millpond.v1 import control_pb2, feedback_pb2
 from millpond_cache.breaker import Breaker
 from millpond_cache.cacheable import shipped_head
+from millpond_cache.evidence import Evidence, gather
+from millpond_cache.judge import Judge, judging_consumer
 from millpond_cache.learner import Learner, learning_consumer
 from millpond_cache.ledger import Ledger
 from millpond_cache.lesson import keeping_of
@@ -16,6 +18,7 @@ from millpond_cache.lookup import Lookup
 from millpond_cache.milvus_store import MilvusStore
 from millpond_cache.orders import Orders
 from millpond_cache.recent import Forgotten, Recent
+from millpond_cache.sampler import Sampler
 from millpond_cache.server import CacheServer, serving
 from millpond_cache.settings import CacheServiceSettings
 from millpond_cache.store import Store, StoreRefused, StoreUnavailable
@@ -24,9 +27,11 @@ from millpond_cache.verifier import TritonVerifier
 from millpond_cache.worker import CacheWorker
 from millpond_core import topics
 from millpond_core.clock import Clock
-from millpond_core.codec import CONTENT_TYPE, content_type_of
+from millpond_core.codec import PROTOBUF
 from millpond_core.embedder import Embedder
-from millpond_core.processor import Headers, Outgoing, ProcessorSettings
+from millpond_core.identity import key_of
+from millpond_core.processor import Outgoing, ProcessorSettings
+from millpond_core.processor.confluent_reader import ConfluentReader
 from millpond_core.publisher import Publisher
 from millpond_core.service import Runtime
 from millpond_core.stage import Settle
@@ -44,8 +49,6 @@ TOLD_S = 2.0
 ALL_TENANTS = "*"
 """The key of an order of all tenants; none can have that name."""
 
-PROTOBUF: Headers = ((CONTENT_TYPE, content_type_of(envelope_pb2.WIRE_FORMAT_PROTOBUF)),)
-
 SWEEP_S = 600.0
 """Seconds between two times that expired entries are thrown away; they are not given out in between."""
 
@@ -59,14 +62,27 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
     verifier = TritonVerifier(settings.triton)
     judged, ledger, forgotten = Judged(), Ledger(), Forgotten()
     thresholds = Thresholds(cache, judged)
+    publisher = Publisher(settings, runtime.crashed, "an order, a judgement or a sample")
+    sampler = Sampler(settings, cache.sample_share, publisher, runtime.tracing, runtime.clock)
     lookup = Lookup(
-        store, recent, breaker, verifier, thresholds, cache, runtime.clock, ledger=ledger, forgotten=forgotten
+        store,
+        recent,
+        breaker,
+        verifier,
+        thresholds,
+        cache,
+        runtime.clock,
+        ledger=ledger,
+        forgotten=forgotten,
+        sampler=sampler,
     )
     keeping = keeping_of(cache, shipped_head())
     learner = Learner(learning_consumer(settings), store, recent, forgotten, keeping, runtime.clock)
-    publisher = Publisher(settings, runtime.crashed, "an order to forget answers")
     orders = Orders(store, recent, forgotten, runtime.clock, partial(_tell, publisher))
     embedder = Embedder(settings.triton)
+    judge = Judge(judging_consumer(settings), embedder, partial(_say, publisher))
+    evidence = Evidence(judged, ledger)
+    reader = ConfluentReader(settings.kafka_client({}), f"millpond-cache-evidence-{settings.replica}")
 
     def make_worker(settle: Settle) -> CacheWorker:
         return CacheWorker(settle, lookup, runtime.crashed)
@@ -79,7 +95,7 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
         orders,
         keeping,
         thresholds,
-        judged,
+        partial(_say, publisher),
         ledger,
         embedder,
         runtime.tracing,
@@ -100,7 +116,14 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
         )
         background = [
             asyncio.create_task(work)
-            for work in (breaker.run(), learner.run(), orders.run(), _sweep(store, runtime.clock))
+            for work in (
+                breaker.run(),
+                learner.run(),
+                orders.run(),
+                judge.run(),
+                gather(reader, settings.partitions, evidence),
+                _sweep(store, runtime.clock),
+            )
         ]
         try:
             ended, _ = await asyncio.wait({stage, *background}, return_when=asyncio.FIRST_COMPLETED)
@@ -121,6 +144,11 @@ async def _tell(publisher: Publisher, order: control_pb2.Invalidate) -> None:
     key = (order.tenant or ALL_TENANTS).encode()
     value = control_pb2.Control(invalidate=order).SerializeToString()
     await publisher.publish(Outgoing(topics.CONTROL, key, value, PROTOBUF), TOLD_S)
+
+
+async def _say(publisher: Publisher, judgement: feedback_pb2.Feedback) -> None:
+    key = key_of(judgement.tenant, judgement.cache.source_id)
+    await publisher.publish(Outgoing(topics.FEEDBACK, key, judgement.SerializeToString(), PROTOBUF), TOLD_S)
 
 
 async def _sweep(store: Store, clock: Clock) -> None:

@@ -22,6 +22,8 @@ class Account:
     hits: int = 0
     judged: int = 0
     wrong: int = 0
+    reported: int = 0
+    reported_wrong: int = 0
     input_tokens_saved: int = 0
     output_tokens_saved: int = 0
 
@@ -57,10 +59,17 @@ class Ledger:
                 account.input_tokens_saved += verdict.entry.input_tokens
                 account.output_tokens_saved += verdict.entry.output_tokens
 
-    def judged(self, tenant: str, *, wrong: bool) -> None:
+    def sampled(self, tenant: str, *, wrong: bool) -> None:
+        """A hit was sampled, and judged: which hits are does not depend on what they are."""
         for account in self._of(tenant):
             account.judged += 1
             account.wrong += wrong
+
+    def reported(self, tenant: str, *, wrong: bool) -> None:
+        """Somebody said of a hit what it was: of a wrong one more often than of a right one."""
+        for account in self._of(tenant):
+            account.reported += 1
+            account.reported_wrong += wrong
 
     def account(self, tenant: str) -> Account:
         """An empty one for a tenant that asked nothing."""

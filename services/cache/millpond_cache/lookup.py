@@ -13,6 +13,7 @@ from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cache.agreement import shipped_agreement
 from millpond_cache.breaker import Breaker
 from millpond_cache.cacheable import shipped_head
+from millpond_cache.cluster import cluster_of
 from millpond_cache.decide import (
     Heads,
     Known,
@@ -28,6 +29,7 @@ from millpond_cache.decide import (
 from millpond_cache.ledger import Ledger
 from millpond_cache.partition import Question, Space, question_of
 from millpond_cache.recent import Forgotten, Recent
+from millpond_cache.sampler import Sampler
 from millpond_cache.settings import CacheSettings
 from millpond_cache.store import Entry, Store, StoreRefused, StoreUnavailable
 from millpond_cache.thresholds import Thresholds
@@ -71,10 +73,12 @@ class Lookup:
         heads: Heads | None = None,
         ledger: Ledger | None = None,
         forgotten: Forgotten | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         """heads: those that were shipped, unless others are given."""
         self._ledger = ledger or Ledger()
         self._forgotten = forgotten or Forgotten()
+        self._sampler = sampler
         self._store = store
         self._recent = recent
         self._breaker = breaker
@@ -108,7 +112,9 @@ class Lookup:
             for place, verdict in enumerate(verdicts)
         ]
         spent = time.monotonic() - began
-        for each, verdict in zip(asked, answered, strict=True):
+        for place, (each, verdict) in enumerate(zip(asked, answered, strict=True)):
+            if self._sampler and place in questions:
+                self._sampler.consider(each.request, each.embedding, questions[place], verdict)
             self._ledger.looked_up(each.request.tenant, verdict)
             metrics.series(metrics.CACHE_LOOKUPS, verdict.outcome).inc()
             metrics.series(metrics.CACHE_SECONDS, verdict.outcome).observe(spent)
@@ -137,8 +143,9 @@ class Lookup:
 
     def _decided(self, question: Question, known: Known, now: float) -> Verdict:
         candidates = known.shortlist.candidates if known.shortlist else ()
+        cluster = cluster_of(question.vector, question.embedder) if candidates and question.vector is not None else ""
         thresholds = {
-            each.entry.key: self._thresholds.of(question.tenant, question.model, each.entry.source_id)
+            each.entry.key: self._thresholds.of(question.tenant, question.model, each.entry.source_id, cluster)
             for each in candidates
         }
         return decide(question, known, self._policy, thresholds, now)

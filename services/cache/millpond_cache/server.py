@@ -11,14 +11,23 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from millpond.v1 import control_pb2, envelope_pb2, request_pb2, result_pb2, services_pb2, services_pb2_grpc
+from millpond.v1 import (
+    control_pb2,
+    envelope_pb2,
+    feedback_pb2,
+    request_pb2,
+    result_pb2,
+    services_pb2,
+    services_pb2_grpc,
+)
+from millpond_cache.judge import Say
 from millpond_cache.ledger import Ledger
 from millpond_cache.lesson import Keeping, lesson_of
 from millpond_cache.lookup import Asked, Lookup, answer_of
 from millpond_cache.orders import Orders
 from millpond_cache.recent import Recent
 from millpond_cache.store import Store, StoreRefused, StoreUnavailable
-from millpond_cache.thresholds import Judged, Thresholds, entry_name, tenant_name
+from millpond_cache.thresholds import Thresholds
 from millpond_core import telemetry
 from millpond_core.clock import Clock
 from millpond_core.control import check
@@ -57,7 +66,7 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
         orders: Orders,
         keeping: Keeping,
         thresholds: Thresholds,
-        judged: Judged,
+        say: Say,
         ledger: Ledger,
         embedder: Embedder,
         tracing: Tracing,
@@ -69,7 +78,7 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
         self._orders = orders
         self._keeping = keeping
         self._thresholds = thresholds
-        self._judged = judged
+        self._say = say
         self._ledger = ledger
         self._embedder = embedder
         self._tracing = tracing
@@ -139,16 +148,23 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
     async def Feedback(self, request: services_pb2.FeedbackRequest, context: Any) -> services_pb2.FeedbackResponse:
         good = is_tenant(request.tenant) and is_id(request.source_id)
         await _need(context, good, "tenant and source_id are needed")
-        for name in (tenant_name(request.tenant), entry_name(request.tenant, request.source_id)):
-            self._judged.judge(name, wrong=request.wrong)
-        self._ledger.judged(request.tenant, wrong=request.wrong)
         entries = 0
+        judgement = feedback_pb2.Feedback(
+            tenant=request.tenant,
+            good=float(not request.wrong),
+            source="user",
+            cache=feedback_pb2.CacheGiven(source_id=request.source_id),
+        )
         if request.wrong:
             order = control_pb2.Invalidate(tenant=request.tenant, source_id=request.source_id, by="feedback")
             try:
                 entries = await self._orders.give(order)
             except (StoreUnavailable, StoreRefused) as failure:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, str(failure))
+            finally:
+                await self._say(judgement)
+        else:
+            await self._say(judgement)
         return services_pb2.FeedbackResponse(entries=entries)
 
     async def Stats(self, request: services_pb2.StatsRequest, context: Any) -> services_pb2.StatsResponse:  # noqa: ARG002
@@ -165,6 +181,8 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
             error_high=high,
             input_tokens_saved=account.input_tokens_saved,
             output_tokens_saved=account.output_tokens_saved,
+            reported=account.reported,
+            reported_wrong=account.reported_wrong,
         )
 
     async def _embed(self, request: request_pb2.Request) -> envelope_pb2.Embedding | None:

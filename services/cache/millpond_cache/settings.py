@@ -23,6 +23,13 @@ class CacheSettings(Section):
     error_budget_by_model: dict[str, Budget] = Field(
         default={}, description="The same for the models that would answer, and so for a route."
     )
+    sample_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the hits by meaning that the model is asked for too, in the overnight tier: were they "
+        "right?",
+    )
     candidates: int = Field(default=4, gt=0, le=64, description="Nearest texts that are looked at for one request.")
     ttl_s: int = Field(
         default=24 * 3600, gt=0, description="Seconds that an answer may be given again, where its request says none."

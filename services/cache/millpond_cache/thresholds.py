@@ -13,9 +13,9 @@ GRAIN = 50
 
 
 class Judged:
-    """How many hits were judged, and how many were wrong, by entry and by tenant. This process's own, in memory.
+    """How many hits were judged, and how many were wrong, by entry, by cluster and by tenant. In memory.
 
-    Bounded: the entries judged longest ago are forgotten first.
+    Bounded: those judged longest ago are forgotten first.
     """
 
     def __init__(self, most_entries: int = 100_000) -> None:
@@ -47,18 +47,25 @@ class Thresholds:
         own = [budgets[name] for budgets, name in ((by_tenant, tenant), (by_model, model)) if name in budgets]
         return min(own, default=self._settings.error_budget)
 
-    def of(self, tenant: str, model: str, source_id: str) -> float:
-        """source_id: of the entry that would be given. What was judged of it and of its tenant can only raise it."""
+    def of(self, tenant: str, model: str, source_id: str, cluster: str = "") -> float:
+        """source_id: of the entry that would be given. cluster: of the question; "" where it is not known. What was
+        judged of these, and of the tenant, can only raise it.
+        """
         budget = self.budget(tenant, model)
-        own = min(
-            own_budget(budget, *self._judged.of(name)) for name in (tenant_name(tenant), entry_name(tenant, source_id))
-        )
+        names = [tenant_name(tenant), entry_name(tenant, source_id)]
+        if cluster:
+            names.append(cluster_name(tenant, cluster))
+        own = min(own_budget(budget, *self._judged.of(name)) for name in names)
         # Rounded down, so that few budgets are asked for, and none that is greater.
         return self._of_budget(own if own == budget else _rounded_down(own))
 
 
 def tenant_name(tenant: str) -> str:
     return f"tenant {tenant}"
+
+
+def cluster_name(tenant: str, cluster: str) -> str:
+    return f"cluster {tenant}/{cluster}"
 
 
 def entry_name(tenant: str, source_id: str) -> str:

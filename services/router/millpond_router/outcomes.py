@@ -65,7 +65,9 @@ class Outcomes:
         self._by_model: dict[str, deque[Outcome]] = {}
 
     def add(self, feedback: feedback_pb2.Feedback) -> bool:
-        """False where it is about other heads. Raises WrongFeedback."""
+        """False where it is about other heads, or about the cache. Raises WrongFeedback."""
+        if feedback.HasField("cache"):
+            return False
         if not feedback.model:
             raise WrongFeedback("model: is missing")
         for name in ("good", "quality", "raw_quality"):

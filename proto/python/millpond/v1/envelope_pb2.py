@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from millpond.v1 import audit_pb2 as millpond_dot_v1_dot_audit__pb2
 from millpond.v1 import request_pb2 as millpond_dot_v1_dot_request__pb2
 from millpond.v1 import result_pb2 as millpond_dot_v1_dot_result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amillpond/v1/envelope.proto\x12\x0bmillpond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19millpond/v1/request.proto\x1a\x18millpond/v1/result.proto\"\x80\x04\n\x06Routed\x12%\n\x07request\x18\x01 \x01(\x0b\x32\x14.millpond.v1.Request\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.millpond.v1.Decision\x12)\n\tembedding\x18\x03 \x01(\x0b\x32\x16.millpond.v1.Embedding\x12\'\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x17.millpond.v1.WireFormat\x12\x0e\n\x06replay\x18\x05 \x01(\r\x12/\n\x0b\x61\x63\x63\x65pted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x08\x61ttempts\x18\x07 \x03(\x0b\x32\x14.millpond.v1.Attempt\x12\x36\n\ntimings_ms\x18\x08 \x03(\x0b\x32\".millpond.v1.Routed.TimingsMsEntry\x12$\n\x06reject\x18\t \x01(\x0b\x32\x12.millpond.v1.ErrorH\x00\x12)\n\x08\x61nswered\x18\n \x01(\x0b\x32\x15.millpond.v1.AnsweredH\x00\x12#\n\x06origin\x18\x0b \x01(\x0b\x32\x13.millpond.v1.Origin\x1a\x30\n\x0eTimingsMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\t\n\x07settled\":\n\x06Origin\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\xc4\x01\n\x08\x41nswered\x12#\n\x06output\x18\x01 \x01(\x0b\x32\x13.millpond.v1.Output\x12(\n\tserved_by\x18\x02 \x01(\x0b\x32\x15.millpond.v1.ServedBy\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.millpond.v1.Usage\x12#\n\x06status\x18\x04 \x01(\x0e\x32\x13.millpond.v1.Status\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.millpond.v1.Error\"<\n\tEmbedding\x12\x0e\n\x06vector\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"\xfe\x01\n\x07Learned\x12%\n\x07request\x18\x01 \x01(\x0b\x32\x14.millpond.v1.Request\x12)\n\tembedding\x18\x02 \x01(\x0b\x32\x16.millpond.v1.Embedding\x12#\n\x06output\x18\x03 \x01(\x0b\x32\x13.millpond.v1.Output\x12(\n\tserved_by\x18\x04 \x01(\x0b\x32\x15.millpond.v1.ServedBy\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.millpond.v1.Usage\x12/\n\x0b\x61nswered_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*Y\n\nWireFormat\x12\x1b\n\x17WIRE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10WIRE_FORMAT_JSON\x10\x01\x12\x18\n\x14WIRE_FORMAT_PROTOBUF\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amillpond/v1/envelope.proto\x12\x0bmillpond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17millpond/v1/audit.proto\x1a\x19millpond/v1/request.proto\x1a\x18millpond/v1/result.proto\"\xa5\x04\n\x06Routed\x12%\n\x07request\x18\x01 \x01(\x0b\x32\x14.millpond.v1.Request\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.millpond.v1.Decision\x12)\n\tembedding\x18\x03 \x01(\x0b\x32\x16.millpond.v1.Embedding\x12\'\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x17.millpond.v1.WireFormat\x12\x0e\n\x06replay\x18\x05 \x01(\r\x12/\n\x0b\x61\x63\x63\x65pted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x08\x61ttempts\x18\x07 \x03(\x0b\x32\x14.millpond.v1.Attempt\x12\x36\n\ntimings_ms\x18\x08 \x03(\x0b\x32\".millpond.v1.Routed.TimingsMsEntry\x12$\n\x06reject\x18\t \x01(\x0b\x32\x12.millpond.v1.ErrorH\x00\x12)\n\x08\x61nswered\x18\n \x01(\x0b\x32\x15.millpond.v1.AnsweredH\x00\x12#\n\x06origin\x18\x0b \x01(\x0b\x32\x13.millpond.v1.Origin\x12#\n\x06sample\x18\x0c \x01(\x0b\x32\x13.millpond.v1.Sample\x1a\x30\n\x0eTimingsMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\t\n\x07settled\":\n\x06Origin\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\xc4\x01\n\x08\x41nswered\x12#\n\x06output\x18\x01 \x01(\x0b\x32\x13.millpond.v1.Output\x12(\n\tserved_by\x18\x02 \x01(\x0b\x32\x15.millpond.v1.ServedBy\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.millpond.v1.Usage\x12#\n\x06status\x18\x04 \x01(\x0e\x32\x13.millpond.v1.Status\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.millpond.v1.Error\"<\n\tEmbedding\x12\x0e\n\x06vector\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"\xfe\x01\n\x07Learned\x12%\n\x07request\x18\x01 \x01(\x0b\x32\x14.millpond.v1.Request\x12)\n\tembedding\x18\x02 \x01(\x0b\x32\x16.millpond.v1.Embedding\x12#\n\x06output\x18\x03 \x01(\x0b\x32\x13.millpond.v1.Output\x12(\n\tserved_by\x18\x04 \x01(\x0b\x32\x15.millpond.v1.ServedBy\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.millpond.v1.Usage\x12/\n\x0b\x61nswered_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*Y\n\nWireFormat\x12\x1b\n\x17WIRE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10WIRE_FORMAT_JSON\x10\x01\x12\x18\n\x14WIRE_FORMAT_PROTOBUF\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,18 +37,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ROUTED_TIMINGSMSENTRY']._loaded_options = None
   _globals['_ROUTED_TIMINGSMSENTRY']._serialized_options = b'8\001'
-  _globals['_WIREFORMAT']._serialized_start=1222
-  _globals['_WIREFORMAT']._serialized_end=1311
-  _globals['_ROUTED']._serialized_start=130
-  _globals['_ROUTED']._serialized_end=642
-  _globals['_ROUTED_TIMINGSMSENTRY']._serialized_start=583
-  _globals['_ROUTED_TIMINGSMSENTRY']._serialized_end=631
-  _globals['_ORIGIN']._serialized_start=644
-  _globals['_ORIGIN']._serialized_end=702
-  _globals['_ANSWERED']._serialized_start=705
-  _globals['_ANSWERED']._serialized_end=901
-  _globals['_EMBEDDING']._serialized_start=903
-  _globals['_EMBEDDING']._serialized_end=963
-  _globals['_LEARNED']._serialized_start=966
-  _globals['_LEARNED']._serialized_end=1220
+  _globals['_WIREFORMAT']._serialized_start=1284
+  _globals['_WIREFORMAT']._serialized_end=1373
+  _globals['_ROUTED']._serialized_start=155
+  _globals['_ROUTED']._serialized_end=704
+  _globals['_ROUTED_TIMINGSMSENTRY']._serialized_start=645
+  _globals['_ROUTED_TIMINGSMSENTRY']._serialized_end=693
+  _globals['_ORIGIN']._serialized_start=706
+  _globals['_ORIGIN']._serialized_end=764
+  _globals['_ANSWERED']._serialized_start=767
+  _globals['_ANSWERED']._serialized_end=963
+  _globals['_EMBEDDING']._serialized_start=965
+  _globals['_EMBEDDING']._serialized_end=1025
+  _globals['_LEARNED']._serialized_start=1028
+  _globals['_LEARNED']._serialized_end=1282
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from millpond.v1 import audit_pb2 as _audit_pb2
 from millpond.v1 import request_pb2 as _request_pb2
 from millpond.v1 import result_pb2 as _result_pb2
 from google.protobuf.internal import containers as _containers
@@ -22,7 +23,7 @@ WIRE_FORMAT_JSON: WireFormat
 WIRE_FORMAT_PROTOBUF: WireFormat
 
 class Routed(_message.Message):
-    __slots__ = ("request", "decision", "embedding", "format", "replay", "accepted_at", "attempts", "timings_ms", "reject", "answered", "origin")
+    __slots__ = ("request", "decision", "embedding", "format", "replay", "accepted_at", "attempts", "timings_ms", "reject", "answered", "origin", "sample")
     class TimingsMsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +42,7 @@ class Routed(_message.Message):
     REJECT_FIELD_NUMBER: _ClassVar[int]
     ANSWERED_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
     request: _request_pb2.Request
     decision: _result_pb2.Decision
     embedding: Embedding
@@ -52,7 +54,8 @@ class Routed(_message.Message):
     reject: _result_pb2.Error
     answered: Answered
     origin: Origin
-    def __init__(self, request: _Optional[_Union[_request_pb2.Request, _Mapping]] = ..., decision: _Optional[_Union[_result_pb2.Decision, _Mapping]] = ..., embedding: _Optional[_Union[Embedding, _Mapping]] = ..., format: _Optional[_Union[WireFormat, str]] = ..., replay: _Optional[int] = ..., accepted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[_result_pb2.Attempt, _Mapping]]] = ..., timings_ms: _Optional[_Mapping[str, float]] = ..., reject: _Optional[_Union[_result_pb2.Error, _Mapping]] = ..., answered: _Optional[_Union[Answered, _Mapping]] = ..., origin: _Optional[_Union[Origin, _Mapping]] = ...) -> None: ...
+    sample: _audit_pb2.Sample
+    def __init__(self, request: _Optional[_Union[_request_pb2.Request, _Mapping]] = ..., decision: _Optional[_Union[_result_pb2.Decision, _Mapping]] = ..., embedding: _Optional[_Union[Embedding, _Mapping]] = ..., format: _Optional[_Union[WireFormat, str]] = ..., replay: _Optional[int] = ..., accepted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[_result_pb2.Attempt, _Mapping]]] = ..., timings_ms: _Optional[_Mapping[str, float]] = ..., reject: _Optional[_Union[_result_pb2.Error, _Mapping]] = ..., answered: _Optional[_Union[Answered, _Mapping]] = ..., origin: _Optional[_Union[Origin, _Mapping]] = ..., sample: _Optional[_Union[_audit_pb2.Sample, _Mapping]] = ...) -> None: ...
 
 class Origin(_message.Message):
     __slots__ = ("topic", "partition", "offset")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amillpond/v1/feedback.proto\x12\x0bmillpond.v1\"\x88\x01\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04good\x18\x04 \x01(\x01\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\r\n\x05heads\x18\x06 \x01(\t\x12\x0f\n\x07quality\x18\x07 \x01(\x01\x12\x13\n\x0braw_quality\x18\x08 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amillpond/v1/feedback.proto\x12\x0bmillpond.v1\"\xb0\x01\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04good\x18\x04 \x01(\x01\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\r\n\x05heads\x18\x06 \x01(\t\x12\x0f\n\x07quality\x18\x07 \x01(\x01\x12\x13\n\x0braw_quality\x18\x08 \x01(\x01\x12&\n\x05\x63\x61\x63he\x18\t \x01(\x0b\x32\x17.millpond.v1.CacheGiven\"0\n\nCacheGiven\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'millpond.v1.feedback_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FEEDBACK']._serialized_start=44
-  _globals['_FEEDBACK']._serialized_end=180
+  _globals['_FEEDBACK']._serialized_end=220
+  _globals['_CACHEGIVEN']._serialized_start=222
+  _globals['_CACHEGIVEN']._serialized_end=270
 # @@protoc_insertion_point(module_scope)

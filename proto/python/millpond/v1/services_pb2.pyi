@@ -67,7 +67,7 @@ class StatsRequest(_message.Message):
     def __init__(self, tenant: _Optional[str] = ...) -> None: ...
 
 class StatsResponse(_message.Message):
-    __slots__ = ("reasons", "lookups", "hits", "judged", "wrong", "error", "error_low", "error_high", "input_tokens_saved", "output_tokens_saved")
+    __slots__ = ("reasons", "lookups", "hits", "judged", "wrong", "error", "error_low", "error_high", "input_tokens_saved", "output_tokens_saved", "reported", "reported_wrong")
     class ReasonsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +85,8 @@ class StatsResponse(_message.Message):
     ERROR_HIGH_FIELD_NUMBER: _ClassVar[int]
     INPUT_TOKENS_SAVED_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKENS_SAVED_FIELD_NUMBER: _ClassVar[int]
+    REPORTED_FIELD_NUMBER: _ClassVar[int]
+    REPORTED_WRONG_FIELD_NUMBER: _ClassVar[int]
     reasons: _containers.ScalarMap[str, int]
     lookups: int
     hits: int
@@ -95,7 +97,9 @@ class StatsResponse(_message.Message):
     error_high: float
     input_tokens_saved: int
     output_tokens_saved: int
-    def __init__(self, reasons: _Optional[_Mapping[str, int]] = ..., lookups: _Optional[int] = ..., hits: _Optional[int] = ..., judged: _Optional[int] = ..., wrong: _Optional[int] = ..., error: _Optional[float] = ..., error_low: _Optional[float] = ..., error_high: _Optional[float] = ..., input_tokens_saved: _Optional[int] = ..., output_tokens_saved: _Optional[int] = ...) -> None: ...
+    reported: int
+    reported_wrong: int
+    def __init__(self, reasons: _Optional[_Mapping[str, int]] = ..., lookups: _Optional[int] = ..., hits: _Optional[int] = ..., judged: _Optional[int] = ..., wrong: _Optional[int] = ..., error: _Optional[float] = ..., error_low: _Optional[float] = ..., error_high: _Optional[float] = ..., input_tokens_saved: _Optional[int] = ..., output_tokens_saved: _Optional[int] = ..., reported: _Optional[int] = ..., reported_wrong: _Optional[int] = ...) -> None: ...
 
 class LookupRequest(_message.Message):
     __slots__ = ("request", "model")
