@@ -190,6 +190,29 @@ async def test_the_later_answer_takes_the_earlier_ones_place(store: Store) -> No
     await until(one_is_left)
 
 
+async def test_a_slice_has_what_an_entry_is_worth_and_what_is_dropped_is_gone(store: Store) -> None:
+    place = space(fresh("acme"))
+    known = [replace(entry(place), key=(first + uuid.uuid4().hex * 2)[:64]) for first in ("ab", "ab", "cd")]
+    await learned(store, [Lesson(each, vector(number)) for number, each in enumerate(known)])
+    keys = {each.key for each in known}
+
+    async def sliced(prefix: str) -> set[str]:
+        return {each.key for each in await store.slice(prefix)} & keys
+
+    assert await sliced("ab") == {known[0].key, known[1].key}
+    assert await sliced("") == keys
+    kept = next(each for each in await store.slice("cd") if each.key == known[2].key)
+    assert (kept.model, kept.input_tokens, kept.output_tokens) == ("smollm2-135m", 3, 2)
+    assert kept.answered_at == NOW
+    await store.drop([known[0].key])
+
+    async def one_is_gone() -> bool:
+        return await sliced("ab") == {known[1].key}
+
+    await until(one_is_gone)
+    await store.drop([])
+
+
 async def test_learning_twice_is_as_learning_once(store: Store) -> None:
     place = space(fresh("acme"))
     lesson = Lesson(entry(place), vector(1))

@@ -10,6 +10,7 @@ from millpond.v1 import control_pb2, feedback_pb2
 from millpond_cache.breaker import Breaker
 from millpond_cache.cacheable import shipped_head
 from millpond_cache.evidence import Evidence, gather
+from millpond_cache.house import House
 from millpond_cache.judge import Judge, judging_consumer
 from millpond_cache.learner import Learner, learning_consumer
 from millpond_cache.ledger import Ledger
@@ -21,12 +22,11 @@ from millpond_cache.recent import Forgotten, Recent
 from millpond_cache.sampler import Sampler
 from millpond_cache.server import CacheServer, serving
 from millpond_cache.settings import CacheServiceSettings
-from millpond_cache.store import Store, StoreRefused, StoreUnavailable
 from millpond_cache.thresholds import Judged, Thresholds
 from millpond_cache.verifier import TritonVerifier
 from millpond_cache.worker import CacheWorker
+from millpond_cache.worth import Uses
 from millpond_core import topics
-from millpond_core.clock import Clock
 from millpond_core.codec import PROTOBUF
 from millpond_core.embedder import Embedder
 from millpond_core.identity import key_of
@@ -49,9 +49,6 @@ TOLD_S = 2.0
 ALL_TENANTS = "*"
 """The key of an order of all tenants; none can have that name."""
 
-SWEEP_S = 600.0
-"""Seconds between two times that expired entries are thrown away; they are not given out in between."""
-
 
 async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
     cache = settings.cache
@@ -60,7 +57,7 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
     recent = Recent(cache.recent_mb * 1e6)
     breaker = Breaker(store, cache.lookup_timeout_s)
     verifier = TritonVerifier(settings.triton)
-    judged, ledger, forgotten = Judged(), Ledger(), Forgotten()
+    judged, ledger, forgotten, uses = Judged(), Ledger(), Forgotten(), Uses()
     thresholds = Thresholds(cache, judged)
     publisher = Publisher(settings, runtime.crashed, "an order, a judgement or a sample")
     sampler = Sampler(settings, cache.sample_share, publisher, runtime.tracing, runtime.clock)
@@ -75,7 +72,9 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
         ledger=ledger,
         forgotten=forgotten,
         sampler=sampler,
+        uses=uses,
     )
+    house = House(store, uses, {each.name: each.price.synchronous for each in settings.models}, runtime.clock)
     keeping = keeping_of(cache, shipped_head())
     learner = Learner(learning_consumer(settings), store, recent, forgotten, keeping, runtime.clock)
     orders = Orders(store, recent, forgotten, runtime.clock, partial(_tell, publisher))
@@ -122,7 +121,7 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
                 orders.run(),
                 judge.run(),
                 gather(reader, settings.partitions, evidence),
-                _sweep(store, runtime.clock),
+                house.keep(cache.max_entries if settings.replica == 0 else None),
             )
         ]
         try:
@@ -149,12 +148,3 @@ async def _tell(publisher: Publisher, order: control_pb2.Invalidate) -> None:
 async def _say(publisher: Publisher, judgement: feedback_pb2.Feedback) -> None:
     key = key_of(judgement.tenant, judgement.cache.source_id)
     await publisher.publish(Outgoing(topics.FEEDBACK, key, judgement.SerializeToString(), PROTOBUF), TOLD_S)
-
-
-async def _sweep(store: Store, clock: Clock) -> None:
-    while True:
-        await asyncio.sleep(SWEEP_S)
-        try:
-            await store.forget_expired(clock.now())
-        except (StoreUnavailable, StoreRefused) as failure:
-            logger.warning("expired answers stay for now: %s", failure)

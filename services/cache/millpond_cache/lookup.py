@@ -34,6 +34,7 @@ from millpond_cache.settings import CacheSettings
 from millpond_cache.store import Entry, Store, StoreRefused, StoreUnavailable
 from millpond_cache.thresholds import Thresholds
 from millpond_cache.verifier import Verifier, VerifierUnavailable
+from millpond_cache.worth import Uses
 from millpond_core import metrics
 from millpond_core.clock import Clock
 from millpond_core.result import Answer
@@ -74,11 +75,13 @@ class Lookup:
         ledger: Ledger | None = None,
         forgotten: Forgotten | None = None,
         sampler: Sampler | None = None,
+        uses: Uses | None = None,
     ) -> None:
         """heads: those that were shipped, unless others are given."""
         self._ledger = ledger or Ledger()
         self._forgotten = forgotten or Forgotten()
         self._sampler = sampler
+        self._uses = uses or Uses()
         self._store = store
         self._recent = recent
         self._breaker = breaker
@@ -115,8 +118,7 @@ class Lookup:
         for place, (each, verdict) in enumerate(zip(asked, answered, strict=True)):
             if self._sampler and place in questions:
                 self._sampler.consider(each.request, each.embedding, questions[place], verdict)
-            self._ledger.looked_up(each.request.tenant, verdict)
-            metrics.series(metrics.CACHE_LOOKUPS, verdict.outcome).inc()
+            self._count(each.request.tenant, verdict)
             metrics.series(metrics.CACHE_SECONDS, verdict.outcome).observe(spent)
         return answered
 
@@ -137,9 +139,14 @@ class Lookup:
             if entry.expires_at > now and not self._forgotten.hides(entry)
         }
         for key, verdict in verdicts.items():
-            self._ledger.looked_up(found[key].tenant, verdict)
-            metrics.series(metrics.CACHE_LOOKUPS, verdict.outcome).inc()
+            self._count(found[key].tenant, verdict)
         return verdicts
+
+    def _count(self, tenant: str, verdict: Verdict) -> None:
+        self._ledger.looked_up(tenant, verdict)
+        if verdict.entry is not None:
+            self._uses.note(verdict.entry.key)
+        metrics.series(metrics.CACHE_LOOKUPS, verdict.outcome).inc()
 
     def _decided(self, question: Question, known: Known, now: float) -> Verdict:
         candidates = known.shortlist.candidates if known.shortlist else ()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millpond_cache.partition import Space
-from millpond_cache.store import Candidate, Entry, Lesson, Which
+from millpond_cache.store import Candidate, Entry, Kept, Lesson, Which
 
 
 class MemoryStore:
@@ -51,10 +51,21 @@ class MemoryStore:
         self._lessons = {key: each for key, each in self._lessons.items() if not which.fits(each.entry)}
         return before - len(self._lessons)
 
+    async def slice(self, prefix: str) -> list[Kept]:
+        return [kept_of(each.entry) for key, each in self._lessons.items() if key.startswith(prefix)]
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._lessons.pop(key, None)
+
     async def forget_expired(self, now: float) -> None:
         self._lessons = {key: each for key, each in self._lessons.items() if each.entry.expires_at > now}
 
     async def close(self) -> None: ...
+
+
+def kept_of(entry: Entry) -> Kept:
+    return Kept(entry.key, entry.model, entry.input_tokens, entry.output_tokens, entry.answered_at)
 
 
 def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -21,6 +21,7 @@ from millpond_cache.store import (
     MAX_TAG_BYTES,
     Candidate,
     Entry,
+    Kept,
     Lesson,
     StoreRefused,
     StoreUnavailable,
@@ -57,6 +58,7 @@ fit, which it calls unexpected. One that came of something else loses an entry, 
 # Each failure is raised, and logged by us; pymilvus logs it too, with its traceback.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
+_KEPT = [field.name for field in fields(Kept)]
 _FIELDS = [field.name for field in fields(Entry)]
 
 
@@ -134,6 +136,15 @@ class MilvusStore:
         found = await self.count(which)
         await self._ask(self._client.delete(self._collection, filter=_condition(which)))
         return found
+
+    async def slice(self, prefix: str) -> list[Kept]:
+        condition = f'key like "{prefix}%"' if prefix else _condition(Which())
+        rows = await self._ask(self._client.query(self._collection, filter=condition, output_fields=_KEPT))
+        return [Kept(**{name: row[name] for name in _KEPT}) for row in rows]
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        for first in range(0, len(keys), BATCH_ROWS):
+            await self._ask(self._client.delete(self._collection, ids=list(keys[first : first + BATCH_ROWS])))
 
     async def forget_expired(self, now: float) -> None:
         await self._ask(self._client.delete(self._collection, filter=f"expires_at <= {floor(now)}"))

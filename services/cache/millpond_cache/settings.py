@@ -52,6 +52,11 @@ class CacheSettings(Section):
     patient_timeout_s: Seconds = Field(
         default=1, description="The same in the tiers that can wait, where a hit is worth more than a second."
     )
+    max_entries: int = Field(
+        default=1_000_000,
+        gt=0,
+        description="Answers that are kept, all tenants together: over it, those that save least are forgotten.",
+    )
     recent_mb: float = Field(
         default=32, ge=0, description="Memory for the answers of the last minute, which Milvus may not show yet."
     )

@@ -85,6 +85,17 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What an entry's worth depends on; the fields are the entry's."""
+
+    key: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    answered_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """similarity: the cosine of its vector to the asked one, from -1 to 1."""
 
@@ -122,6 +133,14 @@ class Store(Protocol):
 
     async def forget(self, which: Which) -> int:
         """Free the entries that fit, and say how many there were. It may take seconds until they are seen no more."""
+        ...
+
+    async def slice(self, prefix: str) -> list[Kept]:
+        """The entries whose keys begin so; prefix: hexadecimal digits, or none for all."""
+        ...
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        """Free the entries with these keys. It may take seconds until they are seen no more."""
         ...
 
     async def forget_expired(self, now: float) -> None:
