@@ -490,8 +490,13 @@ def test_the_process_span_tells_what_came_of_the_look_up(cache_with_store: Cache
 def test_without_milvus_all_goes_on_and_what_was_learned_is_there_when_it_is_back(
     cache: Cache, stack: Stack, tmp_path: Path
 ) -> None:
-    """Milvus is stopped, requests and answers come, a second cache starts meanwhile, and Milvus comes back."""
+    """Milvus is stopped while it is written to, requests and answers come, a second cache starts meanwhile, and Milvus
+    comes back.
+    """
     until(cache.knows_store)
+    written = [routed(request(f"How long is river number {number}?")) for number in range(100)]
+    for each in written:
+        cache.teach(each, "Long.")
     first = routed(request("How long is the Elbe from source to mouth?"), vector(5))
     stack.halt("milvus")
     for _ in range(20):
@@ -513,6 +518,9 @@ def test_without_milvus_all_goes_on_and_what_was_learned_is_there_when_it_is_bac
 
         until(near_text)
         until(lambda: late.reason(first.request) == "cache.exact")
+        # What was on its way when Milvus stopped was said again, and is there.
+        for each in written:
+            until(lambda asked=each.request: late.reason(asked) == "cache.exact")
 
 
 # Patience
