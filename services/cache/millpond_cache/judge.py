@@ -19,6 +19,7 @@ from millpond_core import metrics, topics
 from millpond_core.embedder import Embedder
 from millpond_core.embedding import cosine
 from millpond_core.errors import EngineError
+from millpond_core.processor.confluent_broker import SESSION_MS
 from millpond_core.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ def judging_consumer(settings: Settings) -> Consumer:
         settings.kafka_client(
             {
                 "group.id": GROUP,
+                # As the learner's: a replica that was killed has its partitions again at once.
+                "group.instance.id": f"{GROUP}-{settings.replica}",
+                "session.timeout.ms": SESSION_MS,
                 "partition.assignment.strategy": "cooperative-sticky",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
