@@ -283,6 +283,42 @@ async def test_a_collection_of_other_vectors_is_named(milvus: str) -> None:
     await other.close()
 
 
+async def test_another_embedders_index_is_built_beside_and_takes_over_with_all_entries(milvus: str) -> None:
+    name = fresh("millpond").replace("-", "_")
+    place = space(fresh("acme"))
+    blue = MilvusStore(milvus, DIMENSION, collection=name)
+    await blue.prepare()
+    near, far, blind = entry(place, "near"), entry(place, "far"), entry(place._replace(embedder=""), "")
+    await learned(blue, [Lesson(near, vector(1)), Lesson(far, vector(2)), Lesson(blind, None)])
+    late = entry(place, "late")
+    waiting = [Lesson(late, vector(3))]
+
+    async def embed(texts: Sequence[str]) -> list[tuple[str, NDArray[np.float32] | None]]:
+        # What is learned while the other one is built comes along.
+        while waiting:
+            await blue.learn([waiting.pop()])
+        return [("embedder-2", None if text == "far" else np.eye(8, dtype=np.float32)[len(text)]) for text in texts]
+
+    green = MilvusStore(milvus, 8, collection=name)
+    with pytest.raises(StoreUnavailable, match="reindex"):
+        await green.prepare()
+    assert await green.rebuild(embed) == 4
+    await green.prepare()
+    everything = {each.key: each for each in (near, far, blind, late)}
+
+    async def all_are_there() -> bool:
+        return (await green.get(list(everything))).keys() == everything.keys()
+
+    await until(all_are_there)
+    found = await green.nearest(place._replace(embedder="embedder-2"), [np.eye(8, dtype=np.float32)[4]], 4, NOW)
+    assert {each.text for each in entries(found)} == {"near", "late"}
+    assert (await green.get([far.key]))[far.key] == replace(far, text="", embedder="")
+    with pytest.raises(StoreUnavailable, match="8 numbers"):
+        await blue.prepare()
+    await blue.close()
+    await green.close()
+
+
 async def test_a_milvus_that_is_not_there_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         address = f"http://127.0.0.1:{gone.getsockname()[1]}"

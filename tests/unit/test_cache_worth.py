@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millpond_cache.house import ROOM, SLICE, keep_within, slices
+from millpond_cache.house import ROOM, keep_within
+from millpond_cache.key_slices import SLICE, slices
 from millpond_cache.memory_store import MemoryStore
 from millpond_cache.store import Entry, Kept, Lesson
 from millpond_cache.worth import Uses, least, worth

@@ -1,4 +1,4 @@
-"""`./millpond cache stats|invalidate|feedback|warm`"""
+"""`./millpond cache stats|invalidate|reindex|feedback|warm`"""
 
 from __future__ import annotations
 
@@ -87,6 +87,16 @@ def invalidate(  # noqa: PLR0917
     print(f"{found.entries} answers {'would be forgotten' if dry_run else 'forgotten'}")
 
 
+@app.command("reindex")
+def reindex(
+    timeout_s: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Wait so long.")] = 4 * 3600,
+) -> None:
+    """Build the index anew with the embedder that runs now, beside the one that serves, and switch to it."""
+    with asked(addresses_here().cache_grpc) as stub:
+        found = stub.Reindex(services_pb2.ReindexRequest(by=who()), timeout=timeout_s)
+    print(f"the new index serves: {found.entries} answers")
+
+
 @app.command("feedback")
 def feedback(
     source_id: Annotated[str, typer.Argument(help="served_by.cache.source_id of the result.")],
@@ -152,6 +162,6 @@ def asked(address: str) -> Generator[Any]:
         try:
             yield services_pb2_grpc.CacheServiceStub(channel)
         except grpc.RpcError as failure:
-            if failure.code() == grpc.StatusCode.INVALID_ARGUMENT:
+            if failure.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS):
                 raise CommandError(str(failure.details())) from None
             raise CommandError(f"the cache at {address} does not answer: {failure.code().name}", 1) from None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
+from millpond_cache.key_slices import slices
 from millpond_cache.store import Store, StoreRefused, StoreUnavailable, Which
 from millpond_cache.worth import Uses, least
 from millpond_core.clock import Clock
@@ -18,9 +19,6 @@ SWEEP_S = 600.0
 
 ROOM = 0.05
 """Share of the capacity that is made free at once, so that not every look finds too many."""
-
-SLICE = 5_000
-"""Entries that are compared with each other at a time, or a few more where there are over a million."""
 
 
 class House:
@@ -46,7 +44,10 @@ class House:
 
 
 async def keep_within(most: int, store: Store, uses: Uses, prices: Mapping[str, Price], now: float) -> int:
-    """How many entries had to go. now: seconds since 1970. Raises StoreUnavailable or StoreRefused."""
+    """How many entries had to go. now: seconds since 1970. Raises StoreUnavailable or StoreRefused.
+
+    The worst of each slice are, together, nearly the worst of all.
+    """
     entries = await store.count(Which())
     if entries <= most:
         return 0
@@ -58,12 +59,3 @@ async def keep_within(most: int, store: Store, uses: Uses, prices: Mapping[str, 
         gone += len(keys)
     logger.info("answers that save least were forgotten", extra={"entries": gone, "of": entries, "most": most})
     return gone
-
-
-def slices(entries: int) -> list[str]:
-    """What keys begin with, so that each has SLICE of so many entries or fewer.
-
-    Keys are hashes: each slice is a fair sample of all, so that the worst of each are nearly the worst of all.
-    """
-    digits = next((digits for digits in (0, 1, 2) if entries <= SLICE * 16**digits), 2)
-    return [f"{number:0{digits}x}" if digits else "" for number in range(16**digits)]

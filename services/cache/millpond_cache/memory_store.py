@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millpond_cache.partition import Space
-from millpond_cache.store import Candidate, Entry, Kept, Lesson, Which
+from millpond_cache.reindex import again
+from millpond_cache.store import Candidate, Embed, Entry, Kept, Lesson, Which
 
 
 class MemoryStore:
@@ -50,6 +51,11 @@ class MemoryStore:
         before = len(self._lessons)
         self._lessons = {key: each for key, each in self._lessons.items() if not which.fits(each.entry)}
         return before - len(self._lessons)
+
+    async def rebuild(self, embed: Embed) -> int:
+        made = await again([each.entry for each in self._lessons.values()], embed)
+        self._lessons.update({each.entry.key: each for each in made})
+        return len(made)
 
     async def slice(self, prefix: str) -> list[Kept]:
         return [kept_of(each.entry) for key, each in self._lessons.items() if key.startswith(prefix)]

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from pymilvus import AsyncMilvusClient, DataType, MilvusException
 from pymilvus.exceptions import DataNotMatchException, ParamError
 
+from millpond_cache.key_slices import slices
 from millpond_cache.partition import MAX_EMBEDDER_BYTES, MAX_TEXT_BYTES, Space
+from millpond_cache.reindex import again
 from millpond_cache.store import (
     MAX_OUTPUT_BYTES,
     MAX_TAG_BYTES,
     Candidate,
+    Embed,
     Entry,
     Kept,
     Lesson,
@@ -33,7 +36,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 COLLECTION = "millpond_cache_v2"
-"""One for all tenants, which are its partition key. Another schema gets another number, and begins empty."""
+"""The alias of one collection for all tenants, which are its partition key. Another schema gets another number, and
+begins empty. The collections themselves are numbered: "millpond_cache_v2_1" first, and one more for each rebuilding."""
 
 CALL_S = 10.0
 """Seconds of one call whose caller sets no shorter bound."""
@@ -69,7 +73,7 @@ class MilvusStore:
     """
 
     def __init__(self, address: str, dimension: int, token: str = "", collection: str = COLLECTION) -> None:
-        """address: "http://host:19530". dimension: of all vectors."""
+        """address: "http://host:19530". dimension: of all vectors. collection: the alias."""
         self._collection = collection
         self._dimension = dimension
         self._client = AsyncMilvusClient(address, token=token, timeout=CALL_S)
@@ -79,7 +83,11 @@ class MilvusStore:
     async def prepare(self) -> None:
         """Raises StoreUnavailable too where a collection stands that has another dimension."""
         if not await self._ask(self._client.has_collection(self._collection)):
-            await self._create()
+            first = f"{self._collection}_1"
+            # Of a start that did not come as far as the alias.
+            if not await self._ask(self._client.has_collection(first)):
+                await self._create(first)
+            await self._ask(self._client.create_alias(first, self._collection))
         described = await self._ask(self._client.describe_collection(self._collection))
         dimension = next(
             int(field["params"]["dim"]) for field in described["fields"] if field["type"] == DataType.FLOAT_VECTOR
@@ -87,7 +95,7 @@ class MilvusStore:
         if dimension != self._dimension:
             raise StoreUnavailable(
                 f"the collection {self._collection} has vectors of {dimension} numbers, and cache.dimension is "
-                f"{self._dimension}: set it to the embedder's, and drop the collection if that is another"
+                f"{self._dimension}: set it to the embedder's; where that is a new one, run ./millpond cache reindex"
             )
         await self._ask(self._client.load_collection(self._collection, timeout=CREATION_S))
 
@@ -115,16 +123,16 @@ class MilvusStore:
         return [[Candidate(_entry(hit["entity"]), float(hit["distance"])) for hit in hits] for hits in found]
 
     async def learn(self, lessons: Sequence[Lesson]) -> None:
-        rows = [
-            {**asdict(lesson.entry), "vector": self._no_vector if lesson.vector is None else lesson.vector}
-            for lesson in lessons
-        ]
+        rows = [self._row(lesson) for lesson in lessons]
+        await self._put(self._collection, rows)
+
+    async def _put(self, collection: str, rows: Sequence[dict[str, Any]]) -> None:
         for first in range(0, len(rows), BATCH_ROWS):
-            batch = rows[first : first + BATCH_ROWS]
+            batch = list(rows[first : first + BATCH_ROWS])
             # Not upsert: up to 2.3.10 it puts a row into another partition than its partition key's, where no filter
             # by tenant finds it (milvus-io/milvus#30773). A crash in between leaves a miss, and Kafka says it again.
-            await self._ask(self._client.delete(self._collection, ids=[row["key"] for row in batch]))
-            await self._ask(self._client.insert(self._collection, batch))
+            await self._ask(self._client.delete(collection, ids=[row["key"] for row in batch]))
+            await self._ask(self._client.insert(collection, batch))
 
     async def count(self, which: Which) -> int:
         rows = await self._ask(
@@ -138,8 +146,7 @@ class MilvusStore:
         return found
 
     async def slice(self, prefix: str) -> list[Kept]:
-        condition = f'key like "{prefix}%"' if prefix else _condition(Which())
-        rows = await self._ask(self._client.query(self._collection, filter=condition, output_fields=_KEPT))
+        rows = await self._ask(self._client.query(self._collection, filter=_beginning(prefix), output_fields=_KEPT))
         return [Kept(**{name: row[name] for name in _KEPT}) for row in rows]
 
     async def drop(self, keys: Sequence[str]) -> None:
@@ -149,10 +156,58 @@ class MilvusStore:
     async def forget_expired(self, now: float) -> None:
         await self._ask(self._client.delete(self._collection, filter=f"expires_at <= {floor(now)}"))
 
+    async def rebuild(self, embed: Embed) -> int:
+        """A collection of the other embedder's vectors is built beside the one that serves and takes its alias; then
+        the old one is dropped; where something goes wrong before, the new one. What is learned meanwhile comes along.
+        """
+        described = await self._ask(self._client.describe_alias(self._collection))
+        old: str = described["collection_name"]
+        new = f"{self._collection}_{int(old.rpartition('_')[2]) + 1}"
+        # What an earlier rebuilding left that was cut off.
+        if await self._ask(self._client.has_collection(new)):
+            await self._ask(self._client.drop_collection(new))
+        await self._create(new)
+        try:
+            copied = await self._copy(old, new, embed)
+            await self._ask(self._client.load_collection(new, timeout=CREATION_S))
+            await self._ask(self._client.alter_alias(new, self._collection))
+        except BaseException:
+            await self._client.drop_collection(new)
+            raise
+        # What was learned since its slice was copied.
+        copied += await self._copy(old, new, embed)
+        await self._ask(self._client.drop_collection(old))
+        logger.info("the collection %s serves in place of %s", new, old, extra={"entries": copied})
+        return copied
+
+    async def _copy(self, old: str, new: str, embed: Embed) -> int:
+        """Entries of the old collection that the new one lacks, a slice at a time."""
+        await self._ask(self._client.load_collection(new, timeout=CREATION_S))
+        copied = 0
+        for prefix in slices(await self.count(Which())):
+            condition = _beginning(prefix)
+            rows = await self._all(old, condition, _FIELDS)
+            there = {row["key"] for row in await self._all(new, condition, ["key"])}
+            left = [_entry(row) for row in rows if row["key"] not in there]
+            for first in range(0, len(left), BATCH_ROWS):
+                lessons = await again(left[first : first + BATCH_ROWS], embed)
+                await self._put(new, [self._row(lesson) for lesson in lessons])
+            copied += len(left)
+        return copied
+
+    async def _all(self, collection: str, condition: str, names: list[str]) -> list[dict[str, Any]]:
+        """What was written until now, however lately."""
+        return await self._ask(
+            self._client.query(collection, filter=condition, output_fields=names, consistency_level="Strong")
+        )
+
+    def _row(self, lesson: Lesson) -> dict[str, Any]:
+        return {**asdict(lesson.entry), "vector": self._no_vector if lesson.vector is None else lesson.vector}
+
     async def close(self) -> None:
         await self._client.close()
 
-    async def _create(self) -> None:
+    async def _create(self, name: str) -> None:
         schema = AsyncMilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         text = DataType.VARCHAR
         # Lengths are bytes of UTF-8, four for one character at most.
@@ -175,7 +230,7 @@ class MilvusStore:
         index.add_index("vector", index_type="HNSW", metric_type="COSINE", params=HNSW)
         await self._ask(
             self._client.create_collection(
-                self._collection,
+                name,
                 schema=schema,
                 index_params=index,
                 consistency_level="Bounded",
@@ -183,7 +238,7 @@ class MilvusStore:
                 timeout=CREATION_S,
             )
         )
-        logger.info("made the collection %s in Milvus", self._collection)
+        logger.info("made the collection %s in Milvus", name)
 
     async def _ask(self, call: Coroutine[Any, Any, T]) -> T:
         """What Milvus answers. Raises StoreRefused or StoreUnavailable."""
@@ -197,6 +252,10 @@ class MilvusStore:
             raise StoreUnavailable(failure.message) from failure
         except grpc.RpcError as failure:
             raise StoreUnavailable(str(failure)) from failure
+
+
+def _beginning(prefix: str) -> str:
+    return f'key like "{prefix}%"' if prefix else _condition(Which())
 
 
 def _condition(which: Which) -> str:

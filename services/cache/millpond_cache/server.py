@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -24,8 +25,9 @@ from millpond_cache.judge import Say
 from millpond_cache.ledger import Ledger
 from millpond_cache.lesson import Keeping, lesson_of
 from millpond_cache.lookup import Asked, Lookup, answer_of
-from millpond_cache.orders import Orders
+from millpond_cache.orders import Orders, audit
 from millpond_cache.recent import Recent
+from millpond_cache.reindex import embed_by
 from millpond_cache.store import Store, StoreRefused, StoreUnavailable
 from millpond_cache.thresholds import Thresholds
 from millpond_core import telemetry
@@ -83,6 +85,7 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
         self._embedder = embedder
         self._tracing = tracing
         self._clock = clock
+        self._reindexing = asyncio.Lock()
 
     async def Lookup(self, request: services_pb2.LookupRequest, context: Any) -> services_pb2.LookupResponse:
         await _need(context, bool(request.request.tenant and request.model and request.request.messages), NEEDED)
@@ -144,6 +147,18 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
         except (StoreUnavailable, StoreRefused) as failure:
             await context.abort(grpc.StatusCode.UNAVAILABLE, f"hidden by now, and forgotten later: {failure}")
         return services_pb2.InvalidateResponse(entries=entries)
+
+    async def Reindex(self, request: services_pb2.ReindexRequest, context: Any) -> services_pb2.ReindexResponse:
+        if self._reindexing.locked():
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, "an index is being built already")
+        entries = 0
+        async with self._reindexing:
+            try:
+                entries = await self._store.rebuild(embed_by(self._embedder))
+            except (StoreUnavailable, StoreRefused, EngineError) as failure:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, f"all is as it was: {failure}")
+        audit.info("an index was built and serves", extra={"by": request.by[:128] or "unnamed", "entries": entries})
+        return services_pb2.ReindexResponse(entries=entries)
 
     async def Feedback(self, request: services_pb2.FeedbackRequest, context: Any) -> services_pb2.FeedbackResponse:
         good = is_tenant(request.tenant) and is_id(request.source_id)

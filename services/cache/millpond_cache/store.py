@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -103,6 +103,10 @@ class Candidate:
     similarity: float
 
 
+Embed = Callable[[Sequence[str]], Awaitable[Sequence[tuple[str, NDArray[np.float32] | None]]]]
+"""For each text the embedder's version, and its vector; None where it reads only a part of the text."""
+
+
 class Store(Protocol):
     """All methods but `close` raise StoreUnavailable; none waits longer than its caller lets it."""
 
@@ -133,6 +137,12 @@ class Store(Protocol):
 
     async def forget(self, which: Which) -> int:
         """Free the entries that fit, and say how many there were. It may take seconds until they are seen no more."""
+        ...
+
+    async def rebuild(self, embed: Embed) -> int:
+        """Give every entry a vector of another embedder: how many entries there were. What is there already is given
+        meanwhile. Raises StoreRefused too, and what `embed` raises; then all is as it was.
+        """
         ...
 
     async def slice(self, prefix: str) -> list[Kept]:

@@ -28,7 +28,7 @@ from millpond.v1 import request_pb2 as millpond_dot_v1_dot_request__pb2
 from millpond.v1 import result_pb2 as millpond_dot_v1_dot_result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amillpond/v1/services.proto\x12\x0bmillpond.v1\x1a\x19millpond/v1/control.proto\x1a\x1amillpond/v1/envelope.proto\x1a\x19millpond/v1/request.proto\x1a\x18millpond/v1/result.proto\"F\n\x05\x43hunk\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12%\n\x06result\x18\x02 \x01(\x0b\x32\x13.millpond.v1.ResultH\x00\x42\x06\n\x04part\"\x8a\x01\n\nPutRequest\x12%\n\x07request\x18\x01 \x01(\x0b\x32\x14.millpond.v1.Request\x12\r\n\x05model\x18\x02 \x01(\t\x12#\n\x06output\x18\x03 \x01(\x0b\x32\x13.millpond.v1.Output\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.millpond.v1.Usage\"(\n\x0bPutResponse\x12\x0c\n\x04kept\x18\x01 \x01(\x08\x12\x0b\n\x03key\x18\x02 \x01(\t\"%\n\x12InvalidateResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\"C\n\x0f\x46\x65\x65\x64\x62\x61\x63kRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tsource_id\x18\x02 \x01(\t\x12\r\n\x05wrong\x18\x03 \x01(\x08\"#\n\x10\x46\x65\x65\x64\x62\x61\x63kResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\"\x1e\n\x0cStatsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"\xd0\x02\n\rStatsResponse\x12\x38\n\x07reasons\x18\x01 \x03(\x0b\x32\'.millpond.v1.StatsResponse.ReasonsEntry\x12\x0f\n\x07lookups\x18\x02 \x01(\x04\x12\x0c\n\x04hits\x18\x03 \x01(\x04\x12\x0e\n\x06judged\x18\x04 \x01(\x04\x12\r\n\x05wrong\x18\x05 \x01(\x04\x12\r\n\x05\x65rror\x18\x06 \x01(\x01\x12\x11\n\terror_low\x18\x07 \x01(\x01\x12\x12\n\nerror_high\x18\x08 \x01(\x01\x12\x1a\n\x12input_tokens_saved\x18\t \x01(\x04\x12\x1b\n\x13output_tokens_saved\x18\n \x01(\x04\x12\x10\n\x08reported\x18\x0b \x01(\x04\x12\x16\n\x0ereported_wrong\x18\x0c \x01(\x04\x1a.\n\x0cReasonsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"E\n\rLookupRequest\x12%\n\x07request\x18\x01 \x01(\x0b\x32\x14.millpond.v1.Request\x12\r\n\x05model\x18\x02 \x01(\t\"\x1d\n\rRecallRequest\x12\x0c\n\x04keys\x18\x01 \x03(\t\"\x92\x01\n\x0eRecallResponse\x12\x39\n\x07\x61nswers\x18\x01 \x03(\x0b\x32(.millpond.v1.RecallResponse.AnswersEntry\x1a\x45\n\x0c\x41nswersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.millpond.v1.Answered:\x02\x38\x01\"\x88\x01\n\x0eLookupResponse\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.millpond.v1.Answered\x12$\n\x07reasons\x18\x02 \x03(\x0b\x32\x13.millpond.v1.Reason\x12)\n\tembedding\x18\x03 \x01(\x0b\x32\x16.millpond.v1.Embedding2z\n\tInference\x12\x32\n\x05Infer\x12\x14.millpond.v1.Request\x1a\x13.millpond.v1.Result\x12\x39\n\x0bInferStream\x12\x14.millpond.v1.Request\x1a\x12.millpond.v1.Chunk0\x01\x32\x9f\x03\n\x0c\x43\x61\x63heService\x12\x41\n\x06Lookup\x12\x1a.millpond.v1.LookupRequest\x1a\x1b.millpond.v1.LookupResponse\x12\x38\n\x03Put\x12\x17.millpond.v1.PutRequest\x1a\x18.millpond.v1.PutResponse\x12\x41\n\x06Recall\x12\x1a.millpond.v1.RecallRequest\x1a\x1b.millpond.v1.RecallResponse\x12\x46\n\nInvalidate\x12\x17.millpond.v1.Invalidate\x1a\x1f.millpond.v1.InvalidateResponse\x12G\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x1c.millpond.v1.FeedbackRequest\x1a\x1d.millpond.v1.FeedbackResponse\x12>\n\x05Stats\x12\x19.millpond.v1.StatsRequest\x1a\x1a.millpond.v1.StatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amillpond/v1/services.proto\x12\x0bmillpond.v1\x1a\x19millpond/v1/control.proto\x1a\x1amillpond/v1/envelope.proto\x1a\x19millpond/v1/request.proto\x1a\x18millpond/v1/result.proto\"F\n\x05\x43hunk\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12%\n\x06result\x18\x02 \x01(\x0b\x32\x13.millpond.v1.ResultH\x00\x42\x06\n\x04part\"\x8a\x01\n\nPutRequest\x12%\n\x07request\x18\x01 \x01(\x0b\x32\x14.millpond.v1.Request\x12\r\n\x05model\x18\x02 \x01(\t\x12#\n\x06output\x18\x03 \x01(\x0b\x32\x13.millpond.v1.Output\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.millpond.v1.Usage\"(\n\x0bPutResponse\x12\x0c\n\x04kept\x18\x01 \x01(\x08\x12\x0b\n\x03key\x18\x02 \x01(\t\"%\n\x12InvalidateResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\"\x1c\n\x0eReindexRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\"\"\n\x0fReindexResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\"C\n\x0f\x46\x65\x65\x64\x62\x61\x63kRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tsource_id\x18\x02 \x01(\t\x12\r\n\x05wrong\x18\x03 \x01(\x08\"#\n\x10\x46\x65\x65\x64\x62\x61\x63kResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\"\x1e\n\x0cStatsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"\xd0\x02\n\rStatsResponse\x12\x38\n\x07reasons\x18\x01 \x03(\x0b\x32\'.millpond.v1.StatsResponse.ReasonsEntry\x12\x0f\n\x07lookups\x18\x02 \x01(\x04\x12\x0c\n\x04hits\x18\x03 \x01(\x04\x12\x0e\n\x06judged\x18\x04 \x01(\x04\x12\r\n\x05wrong\x18\x05 \x01(\x04\x12\r\n\x05\x65rror\x18\x06 \x01(\x01\x12\x11\n\terror_low\x18\x07 \x01(\x01\x12\x12\n\nerror_high\x18\x08 \x01(\x01\x12\x1a\n\x12input_tokens_saved\x18\t \x01(\x04\x12\x1b\n\x13output_tokens_saved\x18\n \x01(\x04\x12\x10\n\x08reported\x18\x0b \x01(\x04\x12\x16\n\x0ereported_wrong\x18\x0c \x01(\x04\x1a.\n\x0cReasonsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"E\n\rLookupRequest\x12%\n\x07request\x18\x01 \x01(\x0b\x32\x14.millpond.v1.Request\x12\r\n\x05model\x18\x02 \x01(\t\"\x1d\n\rRecallRequest\x12\x0c\n\x04keys\x18\x01 \x03(\t\"\x92\x01\n\x0eRecallResponse\x12\x39\n\x07\x61nswers\x18\x01 \x03(\x0b\x32(.millpond.v1.RecallResponse.AnswersEntry\x1a\x45\n\x0c\x41nswersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.millpond.v1.Answered:\x02\x38\x01\"\x88\x01\n\x0eLookupResponse\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.millpond.v1.Answered\x12$\n\x07reasons\x18\x02 \x03(\x0b\x32\x13.millpond.v1.Reason\x12)\n\tembedding\x18\x03 \x01(\x0b\x32\x16.millpond.v1.Embedding2z\n\tInference\x12\x32\n\x05Infer\x12\x14.millpond.v1.Request\x1a\x13.millpond.v1.Result\x12\x39\n\x0bInferStream\x12\x14.millpond.v1.Request\x1a\x12.millpond.v1.Chunk0\x01\x32\xe5\x03\n\x0c\x43\x61\x63heService\x12\x41\n\x06Lookup\x12\x1a.millpond.v1.LookupRequest\x1a\x1b.millpond.v1.LookupResponse\x12\x38\n\x03Put\x12\x17.millpond.v1.PutRequest\x1a\x18.millpond.v1.PutResponse\x12\x41\n\x06Recall\x12\x1a.millpond.v1.RecallRequest\x1a\x1b.millpond.v1.RecallResponse\x12\x46\n\nInvalidate\x12\x17.millpond.v1.Invalidate\x1a\x1f.millpond.v1.InvalidateResponse\x12\x44\n\x07Reindex\x12\x1b.millpond.v1.ReindexRequest\x1a\x1c.millpond.v1.ReindexResponse\x12G\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x1c.millpond.v1.FeedbackRequest\x1a\x1d.millpond.v1.FeedbackResponse\x12>\n\x05Stats\x12\x19.millpond.v1.StatsRequest\x1a\x1a.millpond.v1.StatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,28 +47,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTRESPONSE']._serialized_end=404
   _globals['_INVALIDATERESPONSE']._serialized_start=406
   _globals['_INVALIDATERESPONSE']._serialized_end=443
-  _globals['_FEEDBACKREQUEST']._serialized_start=445
-  _globals['_FEEDBACKREQUEST']._serialized_end=512
-  _globals['_FEEDBACKRESPONSE']._serialized_start=514
-  _globals['_FEEDBACKRESPONSE']._serialized_end=549
-  _globals['_STATSREQUEST']._serialized_start=551
-  _globals['_STATSREQUEST']._serialized_end=581
-  _globals['_STATSRESPONSE']._serialized_start=584
-  _globals['_STATSRESPONSE']._serialized_end=920
-  _globals['_STATSRESPONSE_REASONSENTRY']._serialized_start=874
-  _globals['_STATSRESPONSE_REASONSENTRY']._serialized_end=920
-  _globals['_LOOKUPREQUEST']._serialized_start=922
-  _globals['_LOOKUPREQUEST']._serialized_end=991
-  _globals['_RECALLREQUEST']._serialized_start=993
-  _globals['_RECALLREQUEST']._serialized_end=1022
-  _globals['_RECALLRESPONSE']._serialized_start=1025
-  _globals['_RECALLRESPONSE']._serialized_end=1171
-  _globals['_RECALLRESPONSE_ANSWERSENTRY']._serialized_start=1102
-  _globals['_RECALLRESPONSE_ANSWERSENTRY']._serialized_end=1171
-  _globals['_LOOKUPRESPONSE']._serialized_start=1174
-  _globals['_LOOKUPRESPONSE']._serialized_end=1310
-  _globals['_INFERENCE']._serialized_start=1312
-  _globals['_INFERENCE']._serialized_end=1434
-  _globals['_CACHESERVICE']._serialized_start=1437
-  _globals['_CACHESERVICE']._serialized_end=1852
+  _globals['_REINDEXREQUEST']._serialized_start=445
+  _globals['_REINDEXREQUEST']._serialized_end=473
+  _globals['_REINDEXRESPONSE']._serialized_start=475
+  _globals['_REINDEXRESPONSE']._serialized_end=509
+  _globals['_FEEDBACKREQUEST']._serialized_start=511
+  _globals['_FEEDBACKREQUEST']._serialized_end=578
+  _globals['_FEEDBACKRESPONSE']._serialized_start=580
+  _globals['_FEEDBACKRESPONSE']._serialized_end=615
+  _globals['_STATSREQUEST']._serialized_start=617
+  _globals['_STATSREQUEST']._serialized_end=647
+  _globals['_STATSRESPONSE']._serialized_start=650
+  _globals['_STATSRESPONSE']._serialized_end=986
+  _globals['_STATSRESPONSE_REASONSENTRY']._serialized_start=940
+  _globals['_STATSRESPONSE_REASONSENTRY']._serialized_end=986
+  _globals['_LOOKUPREQUEST']._serialized_start=988
+  _globals['_LOOKUPREQUEST']._serialized_end=1057
+  _globals['_RECALLREQUEST']._serialized_start=1059
+  _globals['_RECALLREQUEST']._serialized_end=1088
+  _globals['_RECALLRESPONSE']._serialized_start=1091
+  _globals['_RECALLRESPONSE']._serialized_end=1237
+  _globals['_RECALLRESPONSE_ANSWERSENTRY']._serialized_start=1168
+  _globals['_RECALLRESPONSE_ANSWERSENTRY']._serialized_end=1237
+  _globals['_LOOKUPRESPONSE']._serialized_start=1240
+  _globals['_LOOKUPRESPONSE']._serialized_end=1376
+  _globals['_INFERENCE']._serialized_start=1378
+  _globals['_INFERENCE']._serialized_end=1500
+  _globals['_CACHESERVICE']._serialized_start=1503
+  _globals['_CACHESERVICE']._serialized_end=1988
 # @@protoc_insertion_point(module_scope)

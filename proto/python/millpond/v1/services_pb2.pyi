@@ -44,6 +44,18 @@ class InvalidateResponse(_message.Message):
     entries: int
     def __init__(self, entries: _Optional[int] = ...) -> None: ...
 
+class ReindexRequest(_message.Message):
+    __slots__ = ("by",)
+    BY_FIELD_NUMBER: _ClassVar[int]
+    by: str
+    def __init__(self, by: _Optional[str] = ...) -> None: ...
+
+class ReindexResponse(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: int
+    def __init__(self, entries: _Optional[int] = ...) -> None: ...
+
 class FeedbackRequest(_message.Message):
     __slots__ = ("tenant", "source_id", "wrong")
     TENANT_FIELD_NUMBER: _ClassVar[int]

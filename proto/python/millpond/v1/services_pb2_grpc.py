@@ -176,6 +176,11 @@ class CacheServiceStub:
                 request_serializer=millpond_dot_v1_dot_control__pb2.Invalidate.SerializeToString,
                 response_deserializer=millpond_dot_v1_dot_services__pb2.InvalidateResponse.FromString,
                 _registered_method=True)
+        self.Reindex = channel.unary_unary(
+                '/millpond.v1.CacheService/Reindex',
+                request_serializer=millpond_dot_v1_dot_services__pb2.ReindexRequest.SerializeToString,
+                response_deserializer=millpond_dot_v1_dot_services__pb2.ReindexResponse.FromString,
+                _registered_method=True)
         self.Feedback = channel.unary_unary(
                 '/millpond.v1.CacheService/Feedback',
                 request_serializer=millpond_dot_v1_dot_services__pb2.FeedbackRequest.SerializeToString,
@@ -220,6 +225,13 @@ class CacheServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reindex(self, request, context):
+        """Give every answer a vector of the embedder that runs now, in an index beside the one that serves until then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Feedback(self, request, context):
         """Say whether an answer that was given was right. One that was wrong is forgotten at once.
         """
@@ -256,6 +268,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.Invalidate,
                     request_deserializer=millpond_dot_v1_dot_control__pb2.Invalidate.FromString,
                     response_serializer=millpond_dot_v1_dot_services__pb2.InvalidateResponse.SerializeToString,
+            ),
+            'Reindex': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reindex,
+                    request_deserializer=millpond_dot_v1_dot_services__pb2.ReindexRequest.FromString,
+                    response_serializer=millpond_dot_v1_dot_services__pb2.ReindexResponse.SerializeToString,
             ),
             'Feedback': grpc.unary_unary_rpc_method_handler(
                     servicer.Feedback,
@@ -377,6 +394,33 @@ class CacheService:
             '/millpond.v1.CacheService/Invalidate',
             millpond_dot_v1_dot_control__pb2.Invalidate.SerializeToString,
             millpond_dot_v1_dot_services__pb2.InvalidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reindex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millpond.v1.CacheService/Reindex',
+            millpond_dot_v1_dot_services__pb2.ReindexRequest.SerializeToString,
+            millpond_dot_v1_dot_services__pb2.ReindexResponse.FromString,
             options,
             channel_credentials,
             insecure,
