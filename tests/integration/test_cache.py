@@ -520,7 +520,8 @@ def test_without_milvus_all_goes_on_and_what_was_learned_is_there_when_it_is_bac
         until(lambda: late.reason(first.request) == "cache.exact")
         # What was on its way when Milvus stopped was said again, and is there.
         for each in written:
-            until(lambda asked=each.request: late.reason(asked) == "cache.exact")
+            text = each.request.messages[0].content
+            until(lambda text=text: cache.outcome(routed(request(text)))[0] == topics.RESULTS)
 
 
 # Patience
