@@ -518,3 +518,24 @@ def post(port: int, body: dict[str, Any]) -> str:
     )
     with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
         return response.read().decode()
+
+
+def test_the_torch_engine_answers_as_its_model_does_by_itself(tmp_path: Path) -> None:
+    """On random weights, so that no weights are needed; what it cannot do it refuses."""
+    command = [required("MILLPOND_MODELS_TORCH_PYTHON"), str(MODELS / "torch_rows.py"), str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    told = json.loads(ran.stdout.splitlines()[-1])
+    assert {prompt: row["text"] for prompt, row in told["rows"].items()} == told["expected"]
+    assert {(row["reason"], *row["tokens"]) for row in told["rows"].values()} == {("length", 3, 6)}
+    streamed = told["streamed"]
+    assert len(streamed["pieces"]) > 1
+    assert "".join([*streamed["pieces"], streamed["text"]]) == told["expected"]["w0 w7 w1"]
+    assert told["unwanted"] == {"dropped": "cancelled"}
+    assert told["sampled"]["tokens"][1] <= 5
+    assert [each.partition(":")[0] for each in told["refused"]] == [
+        "InvalidParams",
+        "ContextLengthExceeded",
+        "InvalidParams",
+    ]
+    assert told["deaths"] == []

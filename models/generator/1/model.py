@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
-from row_engine import ContextLengthExceeded, Done, EngineFailure, Limits, RowEngine
+from generator_engine import ContextLengthExceeded, Done, EngineFailure, Limits, open_engine
 from sampling import InvalidParams, parse
 
 URGENT_PARAMETER = "urgent"
@@ -44,7 +44,9 @@ class TritonPythonModel:
             urgent_rows=int(parameters["urgent_rows"]),
             urgent_cache_gb=int(parameters["urgent_cache_gb"]),
         )
-        self._engine = RowEngine(_model_path(parameters["model"]), limits, self._die)
+        engine = os.environ.get("MILLPOND_GENERATOR_ENGINE") or parameters["engine"]
+        model = os.environ.get("MILLPOND_GENERATOR_MODEL") or parameters["model"]
+        self._engine = open_engine(engine, _model_path(model), limits, self._die)
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:

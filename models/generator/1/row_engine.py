@@ -3,7 +3,7 @@
 ```
 submit ──▶ queue ──▶ admit ─▶ step ─▶ read ──▶ Listener.piece, …, Listener.done
                        ▲                 │
-                       └── drop a row that nobody waits for
+                       └── drop a row that nobody waits for; begin those that waited for a prompt like theirs
 ```
 
 There are two batches of rows, each with a pipeline of its own: the urgent ones, and the others. While urgent rows run
@@ -17,6 +17,7 @@ Source: continuous batching, Yu et al. 2022 (Orca); the pipeline's add_request a
 
 from __future__ import annotations
 
+import itertools
 import queue
 import random
 import threading
@@ -25,13 +26,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import openvino
 import openvino_genai
-from answer_text import AnswerText
-from sampling import SEED_LIMIT, InvalidParams, Sampling
+from alike import Reading
+from generator_engine import EngineFailure, Limits, Listener, check_prompt
+from row import Row
+from sampling import SEED_LIMIT, Sampling
 
 WANTED_CHECK_S = 0.1
 """Seconds between two questions whether a row is still wanted: each is a round trip to the server's process."""
@@ -41,82 +44,13 @@ BULK_SHARE = 1 / 6
 urgent row takes a fifth longer at most."""
 
 
-class ContextLengthExceeded(ValueError):
-    """The prompt has more tokens than the model is set to take."""
-
-
-class EngineFailure(RuntimeError):
-    """A row could not be run, or the engine is dead."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """max_prompt_tokens per row; max_rows that run at once; max_batched_tokens per step; cache_gb of keys, values.
-
-    urgent_rows, urgent_cache_gb: the same for urgent rows.
-    """
-
-    max_prompt_tokens: int
-    max_rows: int
-    max_batched_tokens: int
-    cache_gb: int
-    urgent_rows: int
-    urgent_cache_gb: int
-
-
-@dataclass(frozen=True)
-class Done:
-    """finish_reason is "stop" or "length"; output_tokens counts every token made, the end token included.
-
-    first_token_s: from its submission to its first token. logprob: the sum over its tokens, where it was asked for.
-    """
-
-    finish_reason: str
-    input_tokens: int
-    output_tokens: int
-    first_token_s: float = 0.0
-    logprob: float = 0.0
-
-
-class Listener(Protocol):
-    """Who waits for a row. All calls come from the engine's thread, and none may block for long."""
-
-    def piece(self, text: str, input_tokens: int, output_tokens: int) -> None:
-        """More text of a streamed row. output_tokens: those since the last piece."""
-        ...
-
-    def done(self, text: str, result: Done, output_tokens: int) -> None:
-        """The end. text: the rest of a streamed row (output_tokens: those since the last piece), else all of it."""
-        ...
-
-    def failed(self, failure: Exception) -> None: ...
-
-    def wanted(self) -> bool:
-        """False when nobody waits any more; the row is dropped and told nothing further."""
-        ...
-
-    def dropped(self, result: Done) -> None:
-        """The row was given up, with what it had cost until then."""
-        ...
-
-
 @dataclass
-class _Row:
-    prompt: Sequence[int]
-    sampling: Sampling
-    stream: bool
-    listener: Listener
-    text: AnswerText | None
-    tokens: list[int] = field(default_factory=list)
-    handle: Any = None
-    held: str = ""
-    """Text of a row that is not streamed, decoded early for its stop strings."""
-    told: int = 0
-    """Output tokens that were reported with pieces."""
-    next_check: float = 0.0
-    submitted_s: float = field(default_factory=time.monotonic)
-    first_token_s: float = 0.0
-    logprob: float = 0.0
+class _Running:
+    """A row, and the engine's handle of it. next_check: when to ask whether it is still wanted."""
+
+    row: Row
+    handle: Any
+    next_check: float
 
 
 @dataclass
@@ -124,8 +58,11 @@ class _Batch:
     """Rows that run together. step_s: what the last step took."""
 
     pipeline: Any
-    rows: dict[int, _Row] = field(default_factory=dict[int, _Row])
+    running: dict[int, _Running] = field(default_factory=dict[int, _Running])
     step_s: float = 0.0
+    reading: Reading = field(default_factory=Reading)
+    followers: dict[int, list[Row]] = field(default_factory=dict[int, list[Row]])
+    """Rows that wait, by the number of the one that reads a prompt like theirs."""
 
     def step(self) -> None:
         began = time.monotonic()
@@ -155,7 +92,7 @@ class RowEngine:
         self._base = self._bulk.pipeline.get_config()
         self._limits = limits
         self._on_death = on_death
-        self._queue: queue.SimpleQueue[tuple[_Batch, _Row] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[_Batch, Row] | None] = queue.SimpleQueue()
         self._next_id = 0
         self._thread = threading.Thread(target=self._run, name="generator", daemon=True)
         self._thread.start()
@@ -167,16 +104,9 @@ class RowEngine:
         """
         # The prompt is templated already: its special tokens are in the text.
         tokens = self._tokenizer.encode(prompt, add_special_tokens=False).input_ids.data[0].tolist()
-        if not tokens:
-            raise InvalidParams("text_input is empty")
-        if len(tokens) > self._limits.max_prompt_tokens:
-            raise ContextLengthExceeded(
-                f"the prompt has {len(tokens)} tokens, the model takes {self._limits.max_prompt_tokens}"
-            )
-        # Text is decoded as it comes only where somebody looks at it before the end.
-        text = AnswerText(self._decode, sampling.stop) if stream or sampling.stop else None
+        check_prompt(tokens, self._limits)
         batch = self._urgent if urgent else self._bulk
-        self._queue.put((batch, _Row(tokens, sampling, stream, listener, text)))
+        self._queue.put((batch, Row(tokens, sampling, stream, listener, self._decode)))
 
     def close(self) -> None:
         """Finish the rows that run, then end the thread."""
@@ -197,9 +127,9 @@ class RowEngine:
     def _next(self) -> _Batch:
         """The rows whose step it is."""
         bulk, urgent = self._bulk, self._urgent
-        if not urgent.rows or not bulk.rows:
+        if not urgent.running or not bulk.running:
             self._bulk_owed_s = 0.0
-            return urgent if urgent.rows else bulk
+            return urgent if urgent.running else bulk
         if self._bulk_owed_s >= bulk.step_s > 0:
             self._bulk_owed_s -= bulk.step_s
             return bulk
@@ -209,7 +139,7 @@ class RowEngine:
 
     @property
     def _is_empty(self) -> bool:
-        return not self._bulk.rows and not self._urgent.rows
+        return not self._bulk.running and not self._urgent.running
 
     def _admit(self) -> bool:
         """Take in what was submitted; wait while there is nothing to run. False when closed and done."""
@@ -226,17 +156,26 @@ class RowEngine:
                 return True
             self._start(*queued)
 
-    def _start(self, batch: _Batch, row: _Row) -> None:
+    def _start(self, batch: _Batch, row: Row) -> None:
+        if (leader := batch.reading.leader(row.prompt)) is not None:
+            batch.followers.setdefault(leader, []).append(row)
+            return
         self._next_id += 1
         ids = openvino.Tensor(np.array([row.prompt], dtype=np.int64))
         try:
-            row.handle = batch.pipeline.add_request(self._next_id, ids, self._config(row.sampling))
+            handle = batch.pipeline.add_request(self._next_id, ids, self._config(row.sampling))
         except RuntimeError as failure:
             # The pipeline checks a row before it takes it in: the others are not touched.
             row.listener.failed(EngineFailure(str(failure)))
             return
-        row.next_check = time.monotonic() + WANTED_CHECK_S
-        batch.rows[self._next_id] = row
+        batch.running[self._next_id] = _Running(row, handle, time.monotonic() + WANTED_CHECK_S)
+        batch.reading.begin(self._next_id, row.prompt)
+
+    def _has_read(self, batch: _Batch, number: int) -> None:
+        """This row's prompt is read, or the row is gone."""
+        batch.reading.end(number)
+        for row in batch.followers.pop(number, ()):
+            self._start(batch, row)
 
     def _config(self, sampling: Sampling) -> openvino_genai.GenerationConfig:
         config = openvino_genai.GenerationConfig()
@@ -261,64 +200,49 @@ class RowEngine:
         return config
 
     def _read(self, batch: _Batch) -> None:
-        for number, row in list(batch.rows.items()):
-            reason = "NONE"
+        for number, running in list(batch.running.items()):
+            reason = None
             fresh: list[int] = []
-            while row.handle.can_read():
-                output = row.handle.read()[0]
+            while running.handle.can_read():
+                output = running.handle.read()[0]
                 fresh += output.generated_ids
-                row.logprob += sum(output.generated_log_probs)
-                reason = output.finish_reason.name
-            if fresh and not row.first_token_s:
-                row.first_token_s = time.monotonic() - row.submitted_s
-            if self._advance(row, fresh, reason):
-                del batch.rows[number]
-            elif row.handle.get_status() == openvino_genai.GenerationStatus.IGNORED:
-                del batch.rows[number]
-                row.listener.failed(EngineFailure("the row does not fit into the engine's cache"))
+                running.row.logprob += sum(output.generated_log_probs)
+                reason = output.finish_reason.name.lower()
+            if fresh:
+                self._has_read(batch, number)
+            ended = running.row.take(fresh, None if reason == "none" else reason)
+            if ended == "stopped":
+                running.handle.cancel()
+            if ended:
+                self._remove(batch, number)
+            elif running.handle.get_status() == openvino_genai.GenerationStatus.IGNORED:
+                self._remove(batch, number)
+                running.row.listener.failed(EngineFailure("the row does not fit into the engine's cache"))
 
-    def _advance(self, row: _Row, fresh: Sequence[int], reason: str) -> bool:
-        """Take fresh tokens into the row and tell its listener. True when the row is done."""
-        piece = ""
-        for token in fresh:
-            row.tokens.append(token)
-            piece += row.text.push(token) if row.text else ""
-            if row.text and row.text.stopped:
-                row.handle.cancel()
-                reason = "STOP"
-                break
-        if reason == "NONE":
-            if row.stream and piece:
-                row.listener.piece(piece, len(row.prompt), len(row.tokens) - row.told)
-                row.told = len(row.tokens)
-            elif row.text and piece:
-                row.held += piece
-            return False
-        rest = piece + row.text.finish() if row.text else self._decode(row.tokens)
-        row.listener.done(row.held + rest, self._result(row, reason.lower()), len(row.tokens) - row.told)
-        return True
+    def _remove(self, batch: _Batch, number: int) -> None:
+        del batch.running[number]
+        self._has_read(batch, number)
 
     def _drop_unwanted(self, batch: _Batch) -> None:
         now = time.monotonic()
-        for number, row in list(batch.rows.items()):
-            if now < row.next_check:
+        for number, running in list(batch.running.items()):
+            if now < running.next_check:
                 continue
-            row.next_check = now + WANTED_CHECK_S
-            if not row.listener.wanted():
-                row.handle.cancel()
-                del batch.rows[number]
-                row.listener.dropped(self._result(row, "cancelled"))
-
-    def _result(self, row: _Row, reason: str) -> Done:
-        return Done(reason, len(row.prompt), len(row.tokens), row.first_token_s, row.logprob)
+            running.next_check = now + WANTED_CHECK_S
+            if not running.row.listener.wanted():
+                running.handle.cancel()
+                self._remove(batch, number)
+                running.row.listener.dropped(running.row.result("cancelled"))
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
 
     def _fail_all(self, failure: EngineFailure) -> None:
-        rows = [*self._bulk.rows.values(), *self._urgent.rows.values()]
-        self._bulk.rows.clear()
-        self._urgent.rows.clear()
+        rows: list[Row] = []
+        for batch in (self._bulk, self._urgent):
+            rows += itertools.chain((each.row for each in batch.running.values()), *batch.followers.values())
+            batch.running.clear()
+            batch.followers.clear()
         while not self._queue.empty():
             if queued := self._queue.get():
                 rows.append(queued[1])
