@@ -96,10 +96,9 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
                 yield messages.ModelStreamInferResponse(error_message=DIED)
             elif word in ("crowd", "poison"):
                 survived = await self._gather(word)
-                answered = messages.ModelStreamInferResponse(infer_response=ANSWERS["ok"])
-                yield answered if survived else messages.ModelStreamInferResponse(error_message=DIED)
+                yield answered(request, "ok") if survived else messages.ModelStreamInferResponse(error_message=DIED)
             elif word in ANSWERS:
-                yield messages.ModelStreamInferResponse(infer_response=ANSWERS[word])
+                yield answered(request, word)
             elif word != "nothing":
                 yield messages.ModelStreamInferResponse(error_message=word or "invalid_params: text_input is empty")
 
@@ -127,6 +126,12 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         async with self.changed:
             self.running += by
             self.changed.notify_all()
+
+
+def answered(request: Any, word: str) -> Any:
+    response = messages.ModelStreamInferResponse(infer_response=ANSWERS[word])
+    response.infer_response.id = "another row's" if word == "another's" else request.id
+    return response
 
 
 def answer(text: bytes, finish_reason: bytes = b"stop", *, counted: bool = True) -> Any:
@@ -179,6 +184,7 @@ ANSWERS = {
     "uncounted": answer(b"a mill", counted=False),
     "unfinished": answer(b"a mill", b"None"),
     "garbled": garbled(),
+    "another's": answer(b"a mill"),
     "queued": queued(),
     "declines": answer(b"I'm sorry, but I can't do that."),
     "nan": unlikely(float("nan")),

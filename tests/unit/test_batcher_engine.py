@@ -59,6 +59,7 @@ async def test_a_request_at_fault_is_refused_in_the_engines_words(
         ("unfinished", Code.ENGINE_ERROR),
         ("garbled", Code.ENGINE_ERROR),
         ("nothing", Code.ENGINE_ERROR),
+        ("another's", Code.ENGINE_ERROR),
         ("engine_error: the row does not fit", Code.ENGINE_ERROR),
         (DIED, Code.ENGINE_UNAVAILABLE),
         ("Request for unknown model: 'generator' is not found", Code.ENGINE_UNAVAILABLE),

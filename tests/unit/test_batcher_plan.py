@@ -396,6 +396,22 @@ def test_a_clock_that_is_set_back_lets_nothing_wait_for_longer() -> None:
     assert isinstance(step, Batch)
 
 
+@given(waitings(), policies, st.integers(1, 20), st.lists(st.sampled_from([-90_000, -60, 60, 90_000]), min_size=1))
+def test_a_clock_that_jumps_loses_nobody(
+    those: Sequence[Waiting[int]], policy: Policy, rows: int, jumps: Sequence[int]
+) -> None:
+    left = backlog(those, policy, rows)
+    now = NOW
+    sent: list[int] = []
+    for jump in jumps:
+        sent += [each.item for each in members(plan(left, Engine(rows, {}), policy, now))]
+        now += jump
+    # Once it stands still, a day later everything is due.
+    for _ in those:
+        sent += [each.item for each in members(plan(left, Engine(rows, {}), policy, now + 200_000))]
+    assert sorted(sent) == [each.item for each in those]
+
+
 def test_an_engine_that_is_busy_with_bulk_is_refilled_by_many_rows_at_once_unless_a_deadline_is_near() -> None:
     left = backlog(several(30, TIER_STANDARD, arrived_s=NOW - 60))
     assert isinstance(plan(left, Engine(64, {("acme", TIER_STANDARD): 50}), DEFAULT, NOW), Wait)

@@ -413,6 +413,30 @@ def test_a_job_that_comes_too_late_is_not_started() -> None:
     assert bench.result().status == result_pb2.STATUS_EXPIRED
 
 
+def test_a_deadline_of_a_millisecond_is_told_to_have_passed_and_its_neighbour_goes_on() -> None:
+    bench = Bench()
+    hurried = protobuf()
+    hurried.decision.deadline.FromNanoseconds(int(NOW * 1e9) + 1_000_000)
+    bench.take(hurried)
+    bench.take(protobuf())
+    bench.clock.advance(0.002)
+    bench.stage.tick()
+    assert bench.result().status == result_pb2.STATUS_EXPIRED
+    assert bench.worker.abandoned == bench.worker.started[:1]
+    assert bench.settle(answer())
+
+
+def test_a_clock_that_jumps_expires_what_is_due_and_leaves_the_rest() -> None:
+    bench = Bench()
+    bench.take(protobuf())
+    bench.clock.advance(-86_400)
+    bench.stage.tick()
+    assert bench.written == []
+    bench.clock.advance(2 * 86_400)
+    bench.stage.tick()
+    assert bench.result().status == result_pb2.STATUS_EXPIRED
+
+
 def test_a_refused_request_is_an_error_result_with_its_reason() -> None:
     bench = Bench()
     bench.take(protobuf(reject=result_pb2.Error(code=Code.EMPTY_MESSAGES, message="add one")))

@@ -9,6 +9,7 @@ Source: the tensors and the errors are those of Triton's vLLM backend, see model
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import struct
 from collections.abc import AsyncIterator, Mapping
@@ -89,6 +90,7 @@ class Engine:
         self._address = address
         self._model = model
         self._calls: set[asyncio.Timeout] = set()
+        self._numbers = itertools.count(1)
         self._died = ""
         """What Triton said of the model's death, until the model is loaded again."""
 
@@ -167,9 +169,12 @@ class Engine:
     ) -> triton.InferResult | str:
         """The row's one response, or the error in Triton's words. Raises AioRpcError."""
 
+        number = str(next(self._numbers))
+
         async def requests() -> AsyncIterator[dict[str, Any]]:
             yield {
                 "model_name": self._model,
+                "request_id": number,
                 "inputs": _inputs(prompt, sampling),
                 # Triton's own, for models whose configuration has priority levels and a queue.
                 "priority": 1 if urgent else 2,
@@ -181,7 +186,10 @@ class Engine:
         stream: Any = self._client.stream_infer(requests(), headers=dict(headers or {}))
         try:
             async for result, error in stream:
-                return result if error is None else error.message()
+                if error is not None:
+                    return error.message()
+                answered: Any = result.get_response()
+                return result if answered.id == number else f"it answered row {answered.id!r} in the place of {number}"
         finally:
             # Without it a row that was given up would run to its end.
             stream.cancel()
