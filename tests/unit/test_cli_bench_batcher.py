@@ -11,6 +11,7 @@ from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
 from millpond_cli.commands.bench import batching, tiers
 from millpond_cli.commands.bench.batching import Measured
 from millpond_cli.commands.bench.tiers import DUE_S, OVERLOAD, Planned, Seen
+from millpond_cli.simulation.engine_profile import EngineProfile
 
 
 @given(st.floats(0.5, 20), st.floats(0.2, 2))
@@ -38,6 +39,23 @@ def test_what_has_no_answer_or_a_late_one_is_no_hit() -> None:
     assert tiers.by_tier([seen(29)], scale=0.5)["standard"]["hit_rate"] == 0
 
 
+@given(st.floats(0.01, 0.05), st.floats(0, 0.5))
+@settings(max_examples=10, deadline=None)
+def test_a_simulation_of_the_engine_that_was_measured_agrees_with_it(step_s: float, overhead_s: float) -> None:
+    """Of an engine that is itself only computed: what lies beyond its steps is found, and nothing is off."""
+    engine = EngineProfile(step_s=step_s, row_step_s=0.0002, prompt_token_s=0, rows=64, urgent_rows=16)
+    engine = engine.model_copy(update={"overhead_s": overhead_s})
+    planned = tiers.realtime(5)
+    unknown = [Seen(each, 10, 1.0) for each in planned]
+    found = tiers.expected_of(unknown, engine, 1.0, in_tiers=True)
+    alone = [Seen(each, 10, found["realtime"]["p50_s"]) for each in planned]
+    bare = engine.model_copy(update={"overhead_s": 0.0})
+    again = tiers.with_overhead(bare, alone, 1.0)
+    assert abs(again.overhead_s - overhead_s) < 2e-3
+    targets = tiers.agreement("batcher", found, tiers.expected_of(unknown, again, 1.0, in_tiers=True))
+    assert [each["value"] for each in targets] == [0]
+
+
 def test_the_settings_that_are_simulated_are_those_that_are_measured() -> None:
     policy = tiers.policy()
     assert policy.margin_s == float(tiers.SETTINGS["MILLPOND_BATCHER__MARGIN_S"])
@@ -47,7 +65,7 @@ def test_the_settings_that_are_simulated_are_those_that_are_measured() -> None:
 def test_targets_say_what_was_measured_whether_it_is_met_or_not() -> None:
     names = (batching.ONE, *batching.WINDOWS, batching.CONTINUOUS, batching.BATCHER)
     speeds = dict(zip(names, (10.0, 40.0, 60.0, 70.0, 100.0, 80.0), strict=True))
-    speeds |= {batching.MIXED_FIRST: 50.0, batching.MIXED_BY_LENGTH: 60.0}
+    speeds |= {batching.MIXED_FIRST: 50.0, batching.MIXED_GROUPED: 60.0}
     targets = batching.targets_of({name: Measured([speed], [1.0], [0.0]) for name, speed in speeds.items()})
     assert [each["value"] for each in targets] == [7.0, 10.0, 0.8, 1.2]
     assert all(set(each) == {"name", "value", "unit", "bound", "better"} for each in targets)

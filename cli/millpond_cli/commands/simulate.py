@@ -71,7 +71,7 @@ def simulate(  # noqa: PLR0917
         raise CommandError("simulate: no request arrives in that time: raise --rate or --duration-s")
     os.environ[FILE_VARIABLE] = str(configuration(config))
     settings = load(BatcherSettings, "millpond")
-    small = settings.model_of_role("small").model_copy(update={"max_rows": of_engine.rows})
+    small = settings.model_of_role("small").model_copy(update={"max_rows": of_engine.all_rows})
     policy = policy_of(settings, settings.batcher, small)
 
     def outcome_of(count: int) -> Outcome:

@@ -31,6 +31,10 @@ class EngineProfile(BaseModel):
     overhead_s: float = Field(default=0.0, ge=0)
     usd_per_hour: float = Field(default=0.0, ge=0)
 
+    @property
+    def all_rows(self) -> int:
+        return self.rows + self.urgent_rows
+
     def seconds(self, rows: int, prompt_tokens: int) -> float:
         """Of one step."""
         return self.step_s + self.row_step_s * rows + self.prompt_token_s * prompt_tokens
@@ -46,6 +50,22 @@ def read(file: Path) -> EngineProfile:
         error = failure.errors()[0]
         where = ".".join(map(str, error["loc"])) or "it"
         raise CommandError(f"--engine-profile {file}: {where}: {error['msg']}") from failure
+
+
+def measured(
+    name: str, runs: Sequence[tuple[int, int, int, float]], rows: int, urgent_rows: int, overhead_s: float = 0.0
+) -> EngineProfile:
+    """The profile of an engine that ran these: as `fitted` takes them."""
+    step_s, row_step_s, prompt_token_s = fitted(runs)
+    return EngineProfile(
+        name=name,
+        step_s=max(step_s, 1e-6),
+        row_step_s=row_step_s,
+        prompt_token_s=prompt_token_s,
+        rows=rows,
+        urgent_rows=urgent_rows,
+        overhead_s=overhead_s,
+    )
 
 
 def fitted(runs: Sequence[tuple[int, int, int, float]]) -> tuple[float, float, float]:

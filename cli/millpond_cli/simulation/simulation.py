@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,14 +27,16 @@ MOST_TOKENS = 1 << 31
 
 @dataclass
 class Outcome:
-    """latencies_s: by tier, from arrival to answer. hits: answers before their deadline. served_tokens: by tenant.
+    """latencies_s: by tier, from arrival to answer; seconds: the same by the arrival's place in the trace.
 
-    busy_s, tokens: of all engines together. end_s: the last answer, from the trace's beginning.
+    hits: answers before their deadline. served_tokens: by tenant. busy_s, tokens: of all engines together. end_s: the
+    last answer, from the trace's beginning.
     """
 
     latencies_s: Mapping[str, list[float]]
     hits: Counter[str]
     served_tokens: Counter[str]
+    seconds: dict[int, float] = field(default_factory=dict[int, float])
     batches: int = 0
     batch_rows: int = 0
     end_s: float = 0.0
@@ -59,7 +61,7 @@ class Simulation:
         self._begins_s = begins_s
         self._environment = simpy.Environment(begins_s)
         self._engines = [SimulatedEngine(self._environment, profile) for _ in range(replicas)]
-        self._rows = profile.rows * replicas
+        self._rows = profile.all_rows * replicas
         cost = cost_of(profile)
         self._backlog = backlog_of(policy, lambda _: cost, profile.rows, replicas, int)
         self._running: Counter[tuple[str, request_pb2.Tier]] = Counter()
@@ -121,6 +123,7 @@ class Simulation:
         word = TIER_WORDS[member.tier]
         outcome = self._outcome
         outcome.latencies_s[word].append(now - member.arrived_s)
+        outcome.seconds[member.item] = now - member.arrived_s
         outcome.hits[word] += now <= member.deadline_s
         outcome.served_tokens[member.tenant] += arrival.prompt_tokens + arrival.output_tokens
         outcome.end_s = now - self._begins_s

@@ -97,7 +97,7 @@ class BatcherSection(Section):
         description="Waiting `overnight` requests are sent as soon as one has waited for so long, in seconds.",
     )
     reserved_rows: int = Field(
-        default=4, ge=0, description="Places in the engine, of a model's `max_rows`, that only `realtime` may take."
+        default=16, ge=0, description="Places in the engine, of a model's `max_rows`, that only `realtime` may take."
     )
     refill_rows: int = Field(
         default=16,

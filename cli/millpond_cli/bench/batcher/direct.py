@@ -18,10 +18,11 @@ PATIENCE_S = 600.0
 
 @dataclass(frozen=True)
 class Ask:
-    """tokens: of its answer, exactly."""
+    """tokens: of its answer, exactly. system: what stands before the question."""
 
     text: str
     tokens: int
+    system: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ async def _run(address: str, model: ModelSettings, asks: Sequence[Ask], window: 
 
     async def complete(ask: Ask) -> tuple[Completion, float]:
         began = time.monotonic()
-        message = request_pb2.Request(messages=[request_pb2.Message(role="user", content=ask.text)])
+        asked = [("system", ask.system)] if ask.system else []
+        asked.append(("user", ask.text))
+        message = request_pb2.Request(messages=[request_pb2.Message(role=role, content=text) for role, text in asked])
         params = json.dumps({"temperature": 0, "max_tokens": ask.tokens, "min_tokens": ask.tokens})
         completion = await engine.complete(prompt.render(message), params, timeout_s=PATIENCE_S)
         return completion, time.monotonic() - began

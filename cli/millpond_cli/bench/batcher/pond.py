@@ -11,6 +11,7 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond_batcher.settings import BatcherSection
 from millpond_cli.client import Results
 from millpond_cli.errors import CommandError
 from millpond_cli.here import settings_of
@@ -34,6 +35,16 @@ class Pond:
         self._tracing = Tracing()
         self._producer = Producer(settings.kafka_client({"partitioner": "murmur2_random", "linger.ms": 1}))
         self._reader = Results(settings)
+
+    @property
+    def urgent_rows(self) -> int:
+        """Of the engine's rows, those that only realtime takes."""
+        return BatcherSection().reserved_rows
+
+    @property
+    def rows(self) -> int:
+        """Those that the other tiers take."""
+        return self.model.max_rows - self.urgent_rows
 
     def send(self, requests: Sequence[envelope_pb2.Routed]) -> None:
         for routed in requests:

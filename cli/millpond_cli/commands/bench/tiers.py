@@ -21,6 +21,9 @@ from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
 from millpond_batcher.plan import Policy
 from millpond_batcher.settings import BatcherSettings, policy_of
 from millpond_cli import stack
+from millpond_cli.bench.batcher import direct, dynamic
+from millpond_cli.bench.batcher.direct import Ask
+from millpond_cli.bench.batcher.dynamic import Call
 from millpond_cli.bench.batcher.pond import Pond, pond
 from millpond_cli.bench.report import show_targets, target, writable, write
 from millpond_cli.bench.rounds import percentile
@@ -31,14 +34,19 @@ from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown
 from millpond_cli.setup.set_up import ready
 from millpond_cli.simulation import engine_profile
-from millpond_cli.simulation.simulation import Simulation, figures
+from millpond_cli.simulation.engine_profile import EngineProfile
+from millpond_cli.simulation.simulation import Simulation
 from millpond_cli.simulation.trace import Arrival
 from millpond_core.envelope import TIER_WORDS
+from millpond_core.settings import ModelSettings
 
 DUE_S = {TIER_REALTIME: 1.0, TIER_STANDARD: 30.0, TIER_OVERNIGHT: 120.0}
 """Scaled tiers: a minute for the seconds, an hour and a night that they stand for."""
 
 ANSWER_TOKENS = {TIER_REALTIME: 4, TIER_STANDARD: 24, TIER_OVERNIGHT: 24}
+
+PRIORITIES = {TIER_REALTIME: 1, TIER_STANDARD: 2, TIER_OVERNIGHT: 3}
+"""In Triton's queue."""
 
 BURST_S = 40.0
 OVERLOAD = 2.0
@@ -46,6 +54,14 @@ OVERLOAD = 2.0
 
 STANDARD_SHARE = 0.25
 """Of the bulk; the rest is overnight work. What is due first is half of the capacity."""
+
+PATIENT_S = 3000.0
+"""A deadline that is none."""
+
+CAPACITY_WAVES = 3
+"""Full engines of rows by which the capacity is measured."""
+
+ALONE, BATCHER, FIRST_COME, TRITON = "realtime alone", "batcher", "first come", "Triton's own"
 
 REALTIME_PER_S = 1.0
 ALONE_S = 20.0
@@ -56,7 +72,6 @@ SETTINGS = {
     "MILLPOND_BATCHER__MARGIN_S": "2",
     "MILLPOND_BATCHER__STANDARD_WAIT_S": "0.2",
     "MILLPOND_BATCHER__OVERNIGHT_WAIT_S": "0.5",
-    "MILLPOND_BATCHER__RESERVED_ROWS": "4",
 }
 """The batcher's, scaled like the tiers."""
 
@@ -86,18 +101,15 @@ class Seen:
 def tiers(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
     scale: Annotated[float, typer.Option(min=0.1, help="Of the deadlines 1, 30 and 120 s, and of the burst.")] = 1.0,
-    profile: Annotated[
-        Path | None,
-        typer.Option("--engine-profile", metavar="FILE", help="Also say what ./millpond simulate expects of it."),
-    ] = None,
     port_base: PortBase = stack.DEFAULT_PORT_BASE,
 ) -> None:
-    """Deadlines kept where twice the capacity arrives in a burst: by the batcher, and first come, first served.
+    """Deadlines kept where twice the capacity arrives in a burst: by the batcher, first come first served, by Triton.
 
-    The small model and real texts. Sets up what is missing, and starts a Kafka, a Triton and a batcher of its own.
+    Triton's own is its dynamic batching with priorities, on the same engine. What ./millpond simulate expects is held
+    beside the first two. The small model and real texts; sets up what is missing, and starts a Kafka, a Triton and a
+    batcher of its own.
     """
     writable(json_file)
-    of_engine = engine_profile.read(profile) if profile else None
     place = home()
     with shown() as report, ready(place, report):
         pass
@@ -105,21 +117,33 @@ def tiers(
         tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder,
         pond(place.root, port_base, Path(folder), SETTINGS) as own,
     ):
+        runs = probed(own)
         rows_per_s = capacity(own)
         print(f"capacity: {rows_per_s:.2f} rows/s of {ANSWER_TOKENS[TIER_STANDARD]} tokens", flush=True)
         burst = plan_of(rows_per_s, scale)
         seen: dict[str, Sequence[Seen]] = {
-            "realtime alone": play(own, alone(), scale, in_tiers=True),
-            "batcher": play(own, burst, scale, in_tiers=True),
-            "first come": play(own, burst, scale, in_tiers=False),
+            ALONE: play(own, realtime(ALONE_S), scale, in_tiers=True),
+            BATCHER: play(own, burst, scale, in_tiers=True),
+            FIRST_COME: play(own, burst, scale, in_tiers=False),
         }
         machine = environment(place, own.addresses.triton_http)
+        model, rows, urgent_rows = own.model, own.rows, own.urgent_rows
+    with (
+        tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder,
+        dynamic.serving(place, Path(folder) / "triton.log") as address,
+    ):
+        seen[TRITON] = play_triton(address, model, plan_of(rows_per_s, scale))
     found = {name: by_tier(each, scale) for name, each in seen.items()}
+    of_engine = with_overhead(
+        engine_profile.measured("measured by ./millpond bench tiers", runs, rows, urgent_rows), seen[ALONE], scale
+    )
+    expected = {
+        name: expected_of(seen[name], of_engine, scale, in_tiers=in_tiers)
+        for name, in_tiers in ((BATCHER, True), (FIRST_COME, False))
+    }
     targets = targets_of(found)
-    expected = None
-    if of_engine is not None:
-        expected = expectation(seen["batcher"], of_engine, scale)
-        targets += agreement(found["batcher"], expected)
+    for name, each in expected.items():
+        targets += agreement(name, found[name], each)
     console = Console()
     console.print(table(found))
     show_targets(console, targets)
@@ -131,6 +155,7 @@ def tiers(
             "deadlines_s": {TIER_WORDS[tier]: due_s * scale for tier, due_s in DUE_S.items()},
             "settings": SETTINGS,
             "runs": found,
+            "engine_profile": of_engine.model_dump(),
             "expected_by_simulation": expected,
             "targets": targets,
             "environment": machine,
@@ -138,16 +163,28 @@ def tiers(
     )
 
 
+def probed(own: Pond) -> list[tuple[int, int, int, float]]:
+    """What windows of the engine, driven directly, take: as `engine_profile.fitted` has them."""
+    runs: list[tuple[int, int, int, float]] = []
+    tokens = ANSWER_TOKENS[TIER_STANDARD]
+    for rows in (1, 8, own.rows):
+        for made in (texts, short_texts):
+            asks = [Ask(text, tokens) for text in made(rows)]
+            ran = direct.run(own.addresses.triton, own.model, asks, rows)
+            runs.append((rows, ran.prompt_tokens, tokens, ran.seconds))
+    # The first one warmed the engine up.
+    return runs[1:]
+
+
 def capacity(own: Pond) -> float:
-    """Rows of bulk per second that the batcher gets out of the engine, once it is warm."""
-    rows = own.model.max_rows
-    for _ in range(2):
-        began = time.monotonic()
-        sent = [own.routed(text, TIER_STANDARD, ANSWER_TOKENS[TIER_STANDARD], due_s=3000) for text in texts(rows)]
-        own.send(sent)
-        own.await_all([each.request.id for each in sent])
-        seconds = time.monotonic() - began
-    return rows / seconds  # pyright: ignore[reportPossiblyUnboundVariable]
+    """Rows of bulk per second that the batcher gets out of a full engine."""
+    count = CAPACITY_WAVES * own.rows
+    sent = [own.routed(text, TIER_STANDARD, ANSWER_TOKENS[TIER_STANDARD], due_s=PATIENT_S) for text in texts(count)]
+    own.send(sent)
+    own.await_all([each.request.id for each in sent])
+    ended = sorted(own.results[each.request.id][1] for each in sent)
+    # From the end of the first wave on, so that nothing is measured of a beginning.
+    return (count - own.rows) / (ended[-1] - ended[own.rows - 1])
 
 
 @cache
@@ -179,10 +216,6 @@ def plan_of(rows_per_s: float, scale: float) -> list[Planned]:
     return sorted([*planned, *realtime(seconds * OVERLOAD)], key=lambda each: each.at_s)
 
 
-def alone() -> list[Planned]:
-    return realtime(ALONE_S)
-
-
 def realtime(seconds: float) -> list[Planned]:
     count = max(round(seconds * REALTIME_PER_S), 1)
     return [
@@ -204,7 +237,7 @@ def play(own: Pond, planned: Sequence[Planned], scale: float, *, in_tiers: bool)
         now = time.monotonic() - begun
         if waiting[-1].at_s <= now:
             each = waiting.pop()
-            tier, due_s = (each.tier, DUE_S[each.tier] * scale) if in_tiers else (TIER_STANDARD, 3000.0)
+            tier, due_s = (each.tier, DUE_S[each.tier] * scale) if in_tiers else (TIER_STANDARD, PATIENT_S)
             routed = own.routed(each.text, tier, each.tokens, due_s=due_s)
             own.send([routed])
             sent.append((each, routed.request.id, time.monotonic()))
@@ -237,25 +270,38 @@ def by_tier(seen: Sequence[Seen], scale: float) -> dict[str, Any]:
     return found
 
 
-def within(times: Sequence[float], share: int) -> float | None:
-    return round(percentile(times, share / 100), 3) if times else None
+def play_triton(address: str, model: ModelSettings, planned: Sequence[Planned]) -> list[Seen]:
+    calls = [Call(each.at_s, each.text, each.tokens, PRIORITIES[each.tier]) for each in planned]
+    answers = dynamic.play(address, model, calls)
+    return [
+        Seen(each, answer.prompt_tokens if answer else 1, answer.seconds if answer else None)
+        for each, answer in zip(planned, answers, strict=True)
+    ]
 
 
-def expectation(seen: Sequence[Seen], of_engine: engine_profile.EngineProfile, scale: float) -> dict[str, Any]:
+def expected_of(seen: Sequence[Seen], of_engine: EngineProfile, scale: float, *, in_tiers: bool) -> dict[str, Any]:
     """What the simulation makes of the same requests."""
     prompts = [each.prompt_tokens for each in seen if each.seconds is not None]
     usual = round(percentile(prompts, 0.5)) if prompts else 100
     arrivals = [
         Arrival(
             at_s=each.planned.at_s,
-            tier=TIER_WORDS[each.planned.tier],
+            tier=TIER_WORDS[each.planned.tier if in_tiers else TIER_STANDARD],
             prompt_tokens=each.prompt_tokens if each.seconds is not None else usual,
             output_tokens=each.planned.tokens,
-            due_s=DUE_S[each.planned.tier] * scale,
+            due_s=DUE_S[each.planned.tier] * scale if in_tiers else PATIENT_S,
         )
         for each in seen
     ]
-    return figures(Simulation(arrivals, of_engine, 1, policy(), 1_760_000_000).run(), 1, of_engine)
+    seconds = Simulation(arrivals, of_engine, 1, policy(), 1_760_000_000).run().seconds
+    return by_tier([Seen(each.planned, 1, seconds[place]) for place, each in enumerate(seen)], scale)
+
+
+def with_overhead(bare: EngineProfile, seen_alone: Sequence[Seen], scale: float) -> EngineProfile:
+    """With what a row takes from the batcher to the engine and back: of rows alone, what is beyond their steps."""
+    (measured,) = by_tier(seen_alone, scale).values()
+    (steps,) = expected_of(seen_alone, bare, scale, in_tiers=True).values()
+    return bare.model_copy(update={"overhead_s": max((measured["p50_s"] or 0.0) - steps["p50_s"], 0.0)})
 
 
 def policy() -> Policy:
@@ -266,29 +312,30 @@ def policy() -> Policy:
 
 def targets_of(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     kept = [
-        target(f"deadlines kept, {word}", found["batcher"][word]["hit_rate"], "share", bound, "higher")
+        target(f"deadlines kept, {word}", found[BATCHER][word]["hit_rate"], "share", bound, "higher")
         for word, bound in HITS.items()
     ]
-    beside, by_itself = found["batcher"]["realtime"]["p99_s"], found["realtime alone"]["realtime"]["p99_s"]
+    beside, by_itself = found[BATCHER]["realtime"]["p99_s"], found[ALONE]["realtime"]["p99_s"]
     if beside is None or by_itself is None:
         return kept
     slower = round(beside / by_itself, 2)
     return [*kept, target("realtime p99 in the flood, beside alone", slower, "times", 1.2, "lower")]
 
 
-def agreement(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """How far the simulation is from what was measured: of the deadlines kept, by tier."""
-    return [
-        target(
-            f"simulated deadlines kept, off by, {word}",
-            round(abs(expected["tiers"][word]["hit_rate"] - each["hit_rate"]), 4),
-            "share",
-            0.1,
-            "lower",
+def agreement(name: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How far the simulation is from what was measured: deadlines kept, and the time within which half came."""
+    targets: list[dict[str, Any]] = []
+    for word, each in found.items():
+        kept = abs(expected[word]["hit_rate"] - each["hit_rate"])
+        targets.append(
+            target(f"simulated: {name}, {word}, deadlines kept, off by", round(kept, 4), "share", 0.1, "lower")
         )
-        for word, each in found.items()
-        if word in expected["tiers"]
-    ]
+        if word != "realtime" and each["p50_s"]:
+            half = abs(expected[word]["p50_s"] / each["p50_s"] - 1)
+            targets.append(
+                target(f"simulated: {name}, {word}, half within, off by", round(half, 3), "share", 0.1, "lower")
+            )
+    return targets
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> Table:
