@@ -61,7 +61,7 @@ STRANGER = "another-embedder-00000000"
 """The embedder that candidate heads are for when the stack starts."""
 
 
-def put_heads(folder: Path, made: Heads, number: str = "2") -> str:
+def put_heads(folder: Path, made: Heads, number: str = "98") -> str:
     """Switch to these heads; their version."""
     version = write(made, number, folder / f"heads-{number}.npz", {})
     head_folder.write_manifest(folder, f"heads-{number}.npz")
@@ -280,16 +280,17 @@ def test_heads_are_switched_refused_and_taken_away_while_the_router_runs(pond: P
         return lambda routed: routed.decision.judgement.heads.partition("+")[0] == version
 
     pond.route_until(ask, heads_are(SHIPPED.version))
+    shipped = json.loads((pond.heads / head_folder.MANIFEST).read_text())["file"]
     second = put_heads(pond.heads, SHIPPED)
     pond.route_until(ask, heads_are(second))
-    (pond.heads / "heads-3.npz").write_bytes(b"no heads")
-    head_folder.write_manifest(pond.heads, "heads-3.npz")
-    pond.await_log("heads-3.npz: is damaged")
+    (pond.heads / "heads-99.npz").write_bytes(b"no heads")
+    head_folder.write_manifest(pond.heads, "heads-99.npz")
+    pond.await_log("heads-99.npz: is damaged")
     assert heads_are(second)(pond.route(ask))
     (pond.heads / head_folder.MANIFEST).unlink()
     alone = pond.route_until(ask, lambda routed: not routed.decision.HasField("judgement"))
     assert [reason.code for reason in alone.decision.reasons] == ["default", "heads.unavailable"]
-    head_folder.write_manifest(pond.heads, "heads-1.npz")
+    head_folder.write_manifest(pond.heads, shipped)
     pond.route_until(ask, heads_are(SHIPPED.version))
 
 
@@ -297,7 +298,7 @@ def test_candidates_for_another_embedder_are_named_at_the_start_and_others_decid
     pond: Pond,
 ) -> None:
     pond.await_log(f"is for the embedder {STRANGER}, and the embedder is {SHIPPED.embedder}: the rules go on alone")
-    put_heads(pond.candidates, SHIPPED, "3")
+    put_heads(pond.candidates, SHIPPED, "97")
     deadline = time.monotonic() + PATIENCE_S
     while not pond.counted("millpond_shadow_decisions_total"):
         pond.route(request_of("Which river is the longest?"))

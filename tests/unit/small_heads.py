@@ -6,7 +6,7 @@ import numpy as np
 
 from millpond_router.calibration import AS_PROMISED
 from millpond_router.forest import Forest
-from millpond_router.heads import LEXICAL_OF_TREES, Heads, Inputs, Labels, Scope
+from millpond_router.heads import LEXICAL_OF_TREES, Expert, Heads, Inputs, Labels, Scope
 from millpond_router.lexical import BUCKETS
 from millpond_router.network import Network
 from millpond_router.text_features import NAMES
@@ -60,7 +60,15 @@ def small_heads(seed: int = 0, version: str = "1-00000000") -> Heads:
             value=np.array([[0, 0.5, -0.5]], np.float32),
             owner=np.array([0], np.int16),
             base=np.zeros(2, np.float32),
-            depth=1,
+        ),
+        expert=Expert(
+            task=1,
+            models=(0, 1),
+            mean=np.zeros(len(NAMES), np.float32),
+            spread=np.ones(len(NAMES), np.float32),
+            counts=matrix(len(NAMES), 2),
+            vectors=matrix(DIMENSION, 2),
+            bias=matrix(2),
         ),
         temperature=1.0,
         calibrations=[AS_PROMISED, AS_PROMISED],

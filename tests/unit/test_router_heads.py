@@ -77,6 +77,16 @@ def test_asked_about_some_models_only_they_say_the_same(models: list[str]) -> No
         assert quality == pytest.approx(every.reading(0).quality[model])
 
 
+def test_the_expert_speaks_of_texts_of_its_task_and_of_no_others() -> None:
+    seen = HEADS.inputs.seen(unit(1, 2), ["Tom has 3 apples and eats half of them. How many are left?"])
+    others = np.array([[0.2, 0.9]], np.float32)
+    own = HEADS.expert.promises(seen)
+    for share in (0.0, 0.4, 0.6, 1.0):
+        tasks = np.array([[1 - share, share]], np.float32)
+        assert HEADS.expert.instead(others, tasks, seen) == pytest.approx(own if share > 0.5 else others)
+    assert HEADS.expert.only([]).instead(others, np.ones((1, 2), np.float32), seen) is others
+
+
 def shipped(folder: Path, seed: int = 0, name: str = "heads-1.npz") -> str:
     """The version of heads that are now in use in this folder."""
     version = write(small_heads(seed), "1", folder / name, {"figures": {}})

@@ -429,7 +429,8 @@ async def test_a_candidate_decides_beside_the_live_heads_and_moves_nothing(tmp_p
     def promising(folder: str, good: float) -> Brain:
         """Heads that promise so much of each model."""
         (tmp_path / folder).mkdir()
-        made = replace(small_heads(), calibrations=[Calibration((0.0, 1.0), (good, good))] * 2)
+        some, level = small_heads(), Calibration((0.0, 1.0), (good, good))
+        made = replace(some, calibrations=[level] * 2, expert=some.expert.only([]))
         write(made, "1", tmp_path / folder / "heads.npz", {})
         head_folder.write_manifest(tmp_path / folder, "heads.npz")
         return brain_of(tmp_path / folder)

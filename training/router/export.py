@@ -41,6 +41,8 @@ def export(encoder: Path, name: str, models: Path) -> str:
     """The version of the model that is written."""
     folder, served = models / name, models / serve.EXPORTED / name
     shutil.copytree(encoder, folder, dirs_exist_ok=True)
+    # Triton in a container is another user.
+    (folder / "model.safetensors").chmod(0o644)
     version = f"{name}-{weights_digest(folder)}"
     recipe = prepare.sha256_of(prepare.GRAPH)[:8]
     prepare.build_graph(folder, f"{version} {recipe}", version, lambda: minilm_graph.build(folder))

@@ -2,7 +2,8 @@
 
     embedding ─┐         ┌▶ network "domains": intents, summed to domains; how surely it is none of them
     n-grams ───┼─▶ Seen ─┼▶ network "quality": the task; the field of knowledge; and, with
-    counts ────┘         └▶ boosted trees:      P(good) of each known model, calibrated
+    counts ────┘         ├▶ boosted trees:      P(good) of each known model, calibrated
+                         └▶ the expert:         the same of word problems, whose numbers the others hardly see
 
 One file holds them, with the version of the embedder they were fitted to: vectors of another mean nothing to them.
 Asking is pure; `read` and `write` touch files.
@@ -29,7 +30,7 @@ from millpond_router.lexical import BUCKETS, ngrams
 from millpond_router.network import Floats, Network, entropy, sigmoid, softmax
 from millpond_router.text_features import NAMES, features_of_text
 
-FORMAT = 1
+FORMAT = 2
 """Of the file. Raised when what stands in it changes."""
 
 LARGEST_BYTES = 64 << 20
@@ -47,6 +48,9 @@ CLIPPED = 4.0
 
 TREES = ("feature", "threshold", "left", "right", "value", "owner", "base")
 """A forest's arrays, as the file names them."""
+
+EXPERT = ("mean", "spread", "counts", "vectors", "bias")
+"""The expert's."""
 
 
 class HeadsError(Exception):
@@ -141,6 +145,47 @@ class Scope:
 
 
 @dataclass(frozen=True)
+class Expert:
+    """How likely some models answer texts of one task well: a line through what is counted and meant in them.
+
+    task, models: their places among the labels. mean, spread: [NAMES], of the task's texts. counts: [NAMES, models],
+    vectors: [dimension, models], bias: [models], of the logits. It needs no calibration: its lines are that stiff.
+    """
+
+    task: int
+    models: tuple[int, ...]
+    mean: Floats
+    spread: Floats
+    counts: Floats
+    vectors: Floats
+    bias: Floats
+
+    def promises(self, seen: Seen) -> Floats:
+        """[texts, models], probabilities."""
+        standard = np.clip((seen.counts - self.mean) / self.spread, -CLIPPED, CLIPPED)
+        return sigmoid(standard @ self.counts + seen.vectors @ self.vectors + self.bias)
+
+    def instead(self, others: Floats, tasks: Floats, seen: Seen) -> Floats:
+        """The others' promises [texts, models], and its own where a text is rather of its task than of any other."""
+        if not self.models:
+            return others
+        own, mixed = tasks[:, self.task] > 0.5, others.copy()
+        mixed[:, self.models] = np.where(own[:, None], self.promises(seen), others[:, self.models])
+        return mixed
+
+    def only(self, models: Sequence[int]) -> Expert:
+        """The same where these are the models, in this order."""
+        kept = [place for place, model in enumerate(self.models) if model in models]
+        return replace(
+            self,
+            models=tuple(models.index(self.models[place]) for place in kept),
+            counts=self.counts[:, kept],
+            vectors=self.vectors[:, kept],
+            bias=self.bias[kept],
+        )
+
+
+@dataclass(frozen=True)
 class Answers:
     """What the heads say of some texts; [texts, labels] each, probabilities.
 
@@ -208,6 +253,7 @@ class Heads:
     domains: Network
     quality: Network
     trees: Forest
+    expert: Expert
     temperature: float
     calibrations: Sequence[Calibration]
     scope: Scope
@@ -220,6 +266,7 @@ class Heads:
             self,
             labels=replace(self.labels, models=tuple(self.labels.models[place] for place in places)),
             trees=self.trees.only(places),
+            expert=self.expert.only(places),
             calibrations=[self.calibrations[place] for place in places],
             columns=places,
         )
@@ -231,6 +278,7 @@ class Heads:
         (intents,) = self.domains.logits(inputs)
         by_network, tasks, subjects = self.quality.logits(inputs)
         of_models = by_network if self.columns is None else by_network[:, self.columns]
+        of_task = softmax(tasks)
         quality = (of_models + self.trees.logits(self.inputs.of_trees(seen))) / 2
         intent_probabilities = softmax(intents * np.float32(1 / self.temperature))
         promised = sigmoid(quality)
@@ -242,9 +290,9 @@ class Heads:
             domains=intent_probabilities @ _sums(self.labels.domain_of, len(self.labels.domains)),
             out_of_scope=self.scope.out_of_scope(vectors, intent_probabilities),
             novelty=self.scope.novelty(vectors),
-            quality=np.stack(calibrated, axis=1).astype(np.float32),
+            quality=self.expert.instead(np.stack(calibrated, axis=1).astype(np.float32), of_task, seen),
             difficulty=1 - sigmoid(by_network).mean(axis=1),
-            tasks=softmax(tasks),
+            tasks=of_task,
             fields=softmax(subjects) @ _sums(self.labels.field_of, len(self.labels.fields)),
             seen=seen,
         )
@@ -260,6 +308,7 @@ def write(heads: Heads, number: str, path: Path, about: Mapping[str, Any]) -> st
         "inputs.spread": heads.inputs.spread,
         "inputs.components": heads.inputs.components.astype(np.float16),
         **{f"trees.{name}": getattr(heads.trees, name) for name in TREES},
+        **{f"expert.{name}": getattr(heads.expert, name) for name in EXPERT},
         "scope.distances": heads.scope.distances,
         **_small("scope.centres", heads.scope.centres.T),
         **_small("scope.intents", heads.scope.intents.T),
@@ -278,7 +327,7 @@ def write(heads: Heads, number: str, path: Path, about: Mapping[str, Any]) -> st
         "text_features": NAMES,
         "labels": {name: getattr(labels, name) for name in Labels.__dataclass_fields__},
         "temperature": heads.temperature,
-        "depth": heads.trees.depth,
+        "expert": {"task": heads.expert.task, "models": heads.expert.models},
         "line": heads.scope.line,
         "calibrations": [{"promised": line.promised, "observed": line.observed} for line in heads.calibrations],
         "about": about,
@@ -338,7 +387,12 @@ def _heads(arrays: Mapping[str, NDArray[Any]], described: Mapping[str, Any], ver
         inputs=inputs,
         domains=_network("domains", arrays, 1),
         quality=_network("quality", arrays, 3),
-        trees=Forest(**{name: arrays[f"trees.{name}"] for name in TREES}, depth=int(described["depth"])),
+        trees=Forest(**{name: arrays[f"trees.{name}"] for name in TREES}),
+        expert=Expert(
+            task=int(described["expert"]["task"]),
+            models=tuple(described["expert"]["models"]),
+            **{name: arrays[f"expert.{name}"] for name in EXPERT},
+        ),
         temperature=float(described["temperature"]),
         calibrations=[_calibration(each) for each in described["calibrations"]],
         scope=Scope(

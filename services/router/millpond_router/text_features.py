@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
 
 LOOKED_AT_CHARACTERS = 3_000
 """Of a text: 0.1 ms. Its length is known without looking."""
+
+MOST_OF_A_KIND = 10
+
+LARGEST_NUMBER = 1e9
 
 NAMES = (
     *("characters", "words", "word_length", "letters", "digits", "capitals", "punctuation", "other_scripts"),
@@ -21,9 +26,10 @@ NAMES = (
     *("formula_signs", "latex", "money", "percent", "code", "code_words", "write_code"),
     *("choices", "choice_length", "longest_choice", "shortest_choice", "choice_spread", "numeric_choices"),
     *("all_of_above", "asked_format", "asked_short", "asked_list", "quotes", "brackets"),
+    *("comparisons", "each", "fractions", "slashes", "times", "totals", "sequence", "names", "decimals", "largest"),
 )
-"""characters, words, numbers to lines, choice lengths: natural logarithms of 1 + the number. letters to other_scripts:
-shares, times a number that brings them near 1. The others are 0 or 1, or small numbers."""
+"""characters, words, numbers to lines, choice lengths, names, largest: natural logarithms of 1 + the number. letters to
+other_scripts: shares, times a number that brings them near 1. The others are 0 or 1, or small numbers."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -53,8 +59,23 @@ _CODE_WORDS = _words(
     "python javascript java sql html css regex json api bash function class method array loop compile exception "
     "code script program algorithm"
 )
+_COMPARISONS = _words("more less fewer than as")
+_EACH = _words("each every per")
+_FRACTIONS = _words("half third quarter twice double triple times")
+_TIMES = _words("day days week weeks hour hours month months year years minute minutes")
+_TOTALS = _words("total altogether left remain remains remaining")
+_SEQUENCE = _words("first second then next after before")
 _FORMATS = _words("json yaml csv table markdown xml html format template schema")
 _SHORT = _words("briefly brief short concise sentence word words summarise summarize summary tldr")
+
+
+_KIND_OF = {word: kind for kind in (_COMPARISONS, _EACH, _FRACTIONS, _TIMES, _TOTALS, _SEQUENCE) for word in kind}
+"""Each word is of one kind."""
+
+
+def _value(number: str) -> float:
+    """Of digits with points or commas between them. Infinite where there are very many."""
+    return float(number.replace(",", "").replace(".", "", max(number.count(".") - 1, 0)))
 
 
 def features_of_text(text: str) -> NDArray[np.float32]:
@@ -62,7 +83,8 @@ def features_of_text(text: str) -> NDArray[np.float32]:
     start = text[:LOOKED_AT_CHARACTERS]
     characters = len(start) + 1
     found = _WORD.findall(start)
-    words = [word.lower() for word in found]
+    # Each step is one call for all words: a loop over them would take most of a decision's time.
+    words = " ".join(found).lower().split()
     kinds = set(words)
     letters = sum(map(len, found))
     numbers = _NUMBER.findall(start)
@@ -71,6 +93,8 @@ def features_of_text(text: str) -> NDArray[np.float32]:
     sizes = [len(choice) for choice in choices] or [0]
     mean_size = sum(sizes) / len(sizes)
     lower = start.lower()
+    capitals = sum(map(str.isupper, [word[0] for word in found]))
+    often = Counter(map(_KIND_OF.get, words))
     # str.isascii looks at a flag; only other texts are counted through.
     others = 0 if start.isascii() else sum(character > "\u02af" for character in start)
     values = (
@@ -79,11 +103,11 @@ def features_of_text(text: str) -> NDArray[np.float32]:
         letters / (len(words) + 1),
         letters / characters,
         digits / characters * 5,
-        sum(word[0].isupper() for word in found) / (len(words) + 1) * 3,
+        capitals / (len(words) + 1) * 3,
         (characters - letters - digits - start.count(" ")) / characters * 3,
         others / characters,
         math.log1p(len(numbers)),
-        math.log1p(sum(word in _NUMBER_WORDS for word in words)),
+        math.log1p(sum(map(_NUMBER_WORDS.__contains__, words))),
         math.log1p(len(_SENTENCE_END.findall(start))),
         math.log1p(start.count("\n")),
         len(kinds) / (len(words) + 1),
@@ -112,5 +136,11 @@ def features_of_text(text: str) -> NDArray[np.float32]:
         "list" in kinds or "bullet" in lower,
         min(start.count('"') + start.count("“"), 6) / 2,
         min(start.count("(") + start.count("["), 6) / 2,
+        *(min(often[kind], MOST_OF_A_KIND) for kind in (_COMPARISONS, _EACH, _FRACTIONS)),
+        min(start.count("/"), MOST_OF_A_KIND),
+        *(min(often[kind], MOST_OF_A_KIND) for kind in (_TIMES, _TOTALS, _SEQUENCE)),
+        math.log1p(capitals),
+        min(sum("." in number for number in numbers), MOST_OF_A_KIND),
+        math.log1p(min(max(map(_value, numbers), default=0.0), LARGEST_NUMBER)),
     )
     return np.array(values, np.float32)

@@ -141,8 +141,8 @@ class Embedded:
 
     def __exit__(self, *_: object) -> None:
         since = metrics_page.read([self._page]) - self._before
-        self.rows += since.total("nv_inference_count", model="embedder")
-        self.calls += since.total("nv_inference_exec_count", model="embedder")
+        self.rows += since.total("nv_inference_count_total", model="embedder")
+        self.calls += since.total("nv_inference_exec_count_total", model="embedder")
 
 
 def _body(text: str, number: int) -> bytes:
