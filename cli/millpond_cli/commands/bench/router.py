@@ -98,7 +98,11 @@ def through_kafka(
 
     only = {"kafka", "topics", "triton", "router"}
     bodies = (_body(text, number) for number, text in enumerate(cycle(texts)))
-    with stack.Stack(place.root, port_base, only=only, config=config, report=report) as running, ExitStack() as open_:
+    with ExitStack() as open_:
+        # Topics of its own each time, and nothing of a stack that a person keeps.
+        run = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="millpond-bench-")))
+        started = stack.Stack(place.root, port_base, only=only, config=config, report=report, run=run)
+        running = open_.enter_context(started)
         settings = settings_of(running.addresses, config)
         make_topics(settings, SOURCE, TARGET)
         open_.enter_context(_bare_faust(settings))
