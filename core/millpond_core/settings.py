@@ -51,7 +51,9 @@ SERVICES = ("router", "cache", "batcher", "frontier")
 STAND_IN = "stand-in-large"
 """The large model's name where nobody has named one: a small one in its part."""
 
-OTHERS = re.compile(r"home|stack|config|grpc_(host|port)|provider_api_key|(models|embedder|echo|minio)_\w+|assets")
+OTHERS = re.compile(
+    r"home|stack|config|grpc_(host|port)|provider_api_key|(models|embedder|generator|echo|minio)_\w+|assets"
+)
 """What follows MILLPOND_ in variables that are not every service's: the command line's, the stack's, single services',
 the models' and compose's."""
 

@@ -1,6 +1,6 @@
 """The generator's engine with Triton's dynamic batching before it, in windows (see config.pbtxt).
 
-MILLPOND_GENERATOR names the folder of models/generator/1.
+MILLPOND_GENERATOR_CODE names the folder of models/generator/1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]
 
-sys.path.insert(0, os.environ["MILLPOND_GENERATOR"])
+sys.path.insert(0, os.environ["MILLPOND_GENERATOR_CODE"])
 
 from generator_engine import Done, Limits
 from row_engine import RowEngine

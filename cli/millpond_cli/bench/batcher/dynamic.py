@@ -59,7 +59,7 @@ def serving(place: Home, log: Path) -> Generator[str]:
         *("--repository", str(REPOSITORY / "benchmarks" / "dynamic_batching")),
         *("--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)),
     ]
-    environment = {**os.environ, "MILLPOND_GENERATOR": str(REPOSITORY / "models" / "generator" / "1")}
+    environment = {**os.environ, "MILLPOND_GENERATOR_CODE": str(REPOSITORY / "models" / "generator" / "1")}
     with log.open("w") as lines:
         server = subprocess.Popen(command, env=environment, stdout=lines, stderr=lines)
         try:
