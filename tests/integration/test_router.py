@@ -191,7 +191,14 @@ def request_of(content: str = "What is the name of this river?", **fields: Any) 
     return json.dumps({"messages": [{"role": "user", "content": content}]} | fields).encode()
 
 
+def warm_embedder(pond: Pond) -> None:
+    """One that has just been started is not waited for: requests go on without it."""
+    while not pond.route(request_of("Is the embedder warm?")).HasField("embedding"):
+        pass
+
+
 def test_a_realtime_request_does_not_wait_for_the_flood_before_it(pond: Pond) -> None:
+    warm_embedder(pond)
     many = [request_of(f"What is the number {number} good for?", tier="overnight") for number in range(FLOOD)]
     flood = pond.send(many, key=b"one line")
     (urgent,) = pond.send([request_of(tier="realtime")], key=b"one line")
@@ -205,9 +212,7 @@ def test_a_realtime_request_does_not_wait_for_the_flood_before_it(pond: Pond) ->
 
 
 def test_a_request_goes_on_with_its_decision_and_its_embedding(pond: Pond) -> None:
-    # A realtime request does not wait for an embedder that has just been started.
-    while not pond.route(request_of("Is the embedder warm?")).HasField("embedding"):
-        pass
+    warm_embedder(pond)
     message = pond.outcome(request_of(id="a-1", tenant="acme", tier="realtime"))
     routed = envelope_of(message)
     assert message.key() == b"acme/a-1"

@@ -1,4 +1,5 @@
-"""What waits unread: it ends when its deadline comes or it is cancelled, and does not wait behind another's flood."""
+"""What waits unread ends when its deadline comes or it is cancelled, and does not wait behind another's flood; and a
+model that comes back is not killed for ever by one of them."""
 
 from __future__ import annotations
 
@@ -15,8 +16,13 @@ from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cli import metrics_page
 from millpond_cli.here import settings_of
 from millpond_cli.stack import Stack, free_port_base
+from millpond_cli.topic_reader import everything_on
 from millpond_core import topics
+from millpond_core.dead_letter import PREFIX
 from millpond_core.envelope import routed_record
+from millpond_core.errors import Code
+from millpond_core.processor import header
+from millpond_core.processor.confluent_reader import record_of
 from millpond_core.settings import Settings
 from millpond_core.telemetry import Tracing
 
@@ -28,12 +34,16 @@ PATIENCE_S = 180.0
 WAITING = 5000
 """More than the batcher has in hand of all partitions together."""
 
+POISON = "hemlock"
+"""What the model dies of."""
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     only = {"kafka", "topics", "triton", "batcher"}
     run = tmp_path_factory.mktemp("waiting")
-    with Stack(HOME, free_port_base(), only=only, model="echo", run=run) as stack:
+    environment = {"MILLPOND_ECHO_POISON": POISON}
+    with Stack(HOME, free_port_base(), only=only, model="echo", environment=environment, run=run) as stack:
         # The batcher is ready once it has seen its model; from here on that is away.
         stack.halt("triton")
         yield stack
@@ -137,3 +147,16 @@ def test_a_request_behind_another_tenants_flood_or_a_batch_that_is_held_is_answe
     say(settings, b'{"resume_batch": {"tenant": "acme", "name": "may"}}')
     found = results_until(settings, {f"may-{number}" for number in range(WAITING)})
     assert set(found.values()) <= {result_pb2.STATUS_OK, result_pb2.STATUS_EXPIRED, result_pb2.STATUS_CANCELLED}
+
+
+def test_a_request_that_kills_the_model_is_found_and_its_neighbours_are_answered(stack: Stack) -> None:
+    settings = settings_of(stack.addresses)
+    stack.halt("triton")
+    neighbours = [f"neighbour-{number}" for number in range(7)]
+    send(settings, [routed(id, 3600, tenant="initech") for id in [*neighbours, POISON]])
+    stack.restart("triton")
+    found = results_until(settings, {*neighbours, POISON})
+    assert {id: found[id] for id in neighbours} == dict.fromkeys(neighbours, result_pb2.STATUS_OK)
+    assert found[POISON] == result_pb2.STATUS_ERROR
+    letters = [letter for each in everything_on(settings, topics.DEADLETTER) if (letter := record_of(each))]
+    assert [header(letter.headers, f"{PREFIX}reason") for letter in letters] == [Code.POISON.encode()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from millpond.v1 import request_pb2
@@ -11,9 +11,8 @@ from millpond_core.clock import ManualClock
 from millpond_core.json_codec import encode
 from millpond_core.processor import Outgoing, Partition, Record
 from millpond_core.processor.memory_broker import MemoryCluster
-from millpond_core.processor.scout import Scout
 from millpond_core.settings import TierSettings
-from millpond_router.ahead import FAR_BEHIND, LEAD_MS, WATCH_S, Ahead, described
+from millpond_router.ahead import FAR_BEHIND, LEAD_MS, WATCH_S, Ahead, latest_ms
 
 TOPIC = "ai.requests"
 HERE = Partition(TOPIC, 0)
@@ -30,8 +29,8 @@ class Bench:
     def __post_init__(self) -> None:
         self.cluster = MemoryCluster({TOPIC: 1}, self.clock)
         member = self.cluster.member("router", 0, [TOPIC])
-        self.scout = Scout(member.reader(), described(TierSettings(), 10_000), 10_000)
-        self.ahead = Ahead(self.scout, self._route, self._ends, self.clock)
+        latest = latest_ms(TierSettings(), 10_000)
+        self.ahead = Ahead(member.reader(), latest, self._route, self._end, self.clock)
 
     def send(self, tier: request_pb2.Tier, count: int = 1, deadline_s: float | None = None) -> None:
         request = request_pb2.Request(tier=tier, messages=[request_pb2.Message(role="user", content="hello")])
@@ -60,8 +59,9 @@ class Bench:
         self.routed += [each.offset for each in records]
         self.changed.set()
 
-    async def _ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        return {each: len(self.cluster.records(TOPIC)) for each in partitions}
+    def _end(self, partition: Partition) -> int:
+        assert partition == HERE
+        return len(self.cluster.records(TOPIC))
 
 
 async def test_what_is_realtime_or_nearly_due_goes_on_before_a_flood_and_only_once() -> None:
@@ -97,7 +97,7 @@ async def test_who_is_not_far_behind_reads_nothing_ahead() -> None:
         bench.clock.advance(WATCH_S)
         await asyncio.sleep(0)
     running.cancel()
-    assert bench.scout.idle
+    assert bench.ahead.idle
     assert bench.routed == []
 
 

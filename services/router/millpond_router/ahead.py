@@ -8,8 +8,8 @@ its turn, when it comes, is skipped. A router that died in between routes it aga
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from millpond.v1 import request_pb2
 from millpond_core import metrics
@@ -17,7 +17,8 @@ from millpond_core.clock import Clock
 from millpond_core.codec import CONTENT_TYPE, decode_request
 from millpond_core.errors import Malformed
 from millpond_core.processor import NEVER, Partition, Record, header
-from millpond_core.processor.scout import Describe, Scout
+from millpond_core.processor.broker import Reader
+from millpond_core.processor.scout import Scout
 from millpond_core.processor.unread import ROW
 from millpond_core.settings import TierSettings
 from millpond_router.routing import SERVICE
@@ -34,6 +35,12 @@ LEAD_MS = 30_000
 AT_ONCE = 64
 """Records that are taken ahead together."""
 
+UNREAD_RECORDS = 1_000_000
+"""Of which a row of 53 bytes is kept, all partitions together."""
+
+MOST_URGENT = 1000
+"""Records that are kept from reading to sending; a megabyte each at most. Those beyond are read again."""
+
 MOST_SENT = 100_000
 """Records of one partition that were sent ahead of their turn and are not reached yet; some 8 MB. Beyond, all wait."""
 
@@ -43,21 +50,31 @@ NOT_ASKED = (0,) * (len(ROW.names or ()) - 2)
 Route = Callable[[Sequence[Record]], Awaitable[None]]
 """Returns when what became of these records is written."""
 
-Ends = Callable[[Iterable[Partition]], Awaitable[Mapping[Partition, int]]]
-"""The offsets after the last records of these."""
+End = Callable[[Partition], int | None]
+"""The offset after a partition's last record, as it was when the partition was last read; None where it never was."""
+
+Latest = Callable[[Record], int]
+"""When a request is to be taken ahead, in milliseconds since 1970."""
 
 
 class Ahead:
     """Called from the event loop."""
 
-    def __init__(self, scout: Scout, route: Route, ends: Ends, clock: Clock) -> None:
-        self._scout = scout
+    def __init__(self, reader: Reader, latest: Latest, route: Route, end: End, clock: Clock) -> None:
+        self._scout = Scout(reader, self._described, UNREAD_RECORDS)
+        self._latest = latest
         self._route = route
-        self._ends = ends
+        self._end = end
         self._clock = clock
         self._following: dict[Partition, int] = {}
         self._sent: defaultdict[Partition, set[int]] = defaultdict(set)
-        self._looked_at = 0.0
+        self._urgent: deque[Record] = deque()
+        """What was urgent when it was read: it need not be read again."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is read ahead."""
+        return self._scout.idle
 
     def reached(self, records: Sequence[Record]) -> list[Record]:
         """The turn of these has come. Returns those that were not sent on before it."""
@@ -78,66 +95,73 @@ class Ahead:
     async def run(self) -> None:
         """For ever. Raises what routing raises."""
         while True:
-            await self._watch()
+            self._watch()
             if self._scout.idle:
                 await asyncio.sleep(WATCH_S)
                 continue
             await self._scout.look()
+            await self._send([self._urgent.popleft() for _ in range(len(self._urgent))])
             for partition in list(self._following):
                 await self._take(partition)
 
     async def close(self) -> None:
         await self._scout.close()
 
-    async def _watch(self) -> None:
-        now = self._clock.now()
-        if not self._following or now - self._looked_at < WATCH_S:
-            return
-        self._looked_at = now
-        for partition, end in (await self._ends(tuple(self._following))).items():
-            following = self._following.get(partition)
-            if following is None:
-                continue
-            if end - following >= FAR_BEHIND:
+    def _watch(self) -> None:
+        for partition, following in self._following.items():
+            end = self._end(partition)
+            if end is not None and end - following >= FAR_BEHIND:
                 self._scout.watch(partition, following)
-            elif end - following < FAR_BEHIND // 2:
+            elif end is not None and end - following < FAR_BEHIND // 2:
                 self._scout.leave(partition)
 
     async def _take(self, partition: Partition) -> None:
+        """Send on what has become urgent since it was read."""
         unread = self._scout.unread(partition)
         if unread is None or len(self._sent[partition]) >= MOST_SENT:
             return
         unread.drop_before(self._following[partition])
         wanted = unread.overdue(int(self._clock.now() * 1000))[:AT_ONCE]
-        if not wanted:
-            return
-        records = await self._scout.fetch(partition, wanted)
-        for record in records:
-            unread.forget(record.offset)
+        if wanted:
+            records = await self._scout.fetch(partition, wanted)
+            for record in records:
+                unread.forget(record.offset)
+            await self._send(records)
+
+    async def _send(self, records: Sequence[Record]) -> None:
         # What was reached meanwhile, or is another replica's, is routed there.
-        waiting = [each for each in records if each.offset >= self._following.get(partition, NEVER)]
-        await self._route(waiting)
-        metrics.RECORDS_TAKEN_AHEAD.labels(SERVICE).inc(len(waiting))
-        following = self._following.get(partition, NEVER)
-        self._sent[partition].update(each.offset for each in waiting if each.offset >= following)
+        waiting = [each for each in records if self._waits(each)]
+        if waiting:
+            await self._route(waiting)
+            metrics.RECORDS_TAKEN_AHEAD.labels(SERVICE).inc(len(waiting))
+        for each in waiting:
+            if self._waits(each):
+                self._sent[each.partition].add(each.offset)
+
+    def _waits(self, record: Record) -> bool:
+        return record.offset >= self._following.get(record.partition, NEVER)
+
+    def _described(self, record: Record) -> tuple[int, ...]:
+        """A row of `processor.unread.ROW`, of which the router fills offset and deadline. In the scout's thread."""
+        latest = self._latest(record)
+        if latest <= self._clock.now() * 1000 and len(self._urgent) < MOST_URGENT:
+            self._urgent.append(record)
+            latest = NEVER
+        return record.offset, latest, *NOT_ASKED
 
 
-def described(tiers: TierSettings, max_bytes: int) -> Describe:
-    """Rows of `processor.unread.ROW`, of which the router fills offset and deadline: when to take a request ahead."""
+def latest_ms(tiers: TierSettings, max_bytes: int) -> Latest:
+    """At once for what is realtime, and for all else a while before its deadline."""
 
-    def describe(record: Record) -> tuple[int, ...]:
-        return record.offset, _latest_ms(record, tiers, max_bytes), *NOT_ASKED
+    def latest(record: Record) -> int:
+        try:
+            request, _ = decode_request(record.value, header(record.headers, CONTENT_TYPE), max_bytes)
+        except Malformed:
+            return NEVER
+        if request.tier == request_pb2.TIER_REALTIME:
+            return 0
+        if request.HasField("deadline"):
+            return request.deadline.ToMilliseconds() - LEAD_MS
+        return record.timestamp_ms + round(tiers.seconds(request.tier) * 1000) - LEAD_MS
 
-    return describe
-
-
-def _latest_ms(record: Record, tiers: TierSettings, max_bytes: int) -> int:
-    try:
-        request, _ = decode_request(record.value, header(record.headers, CONTENT_TYPE), max_bytes)
-    except Malformed:
-        return NEVER
-    if request.tier == request_pb2.TIER_REALTIME:
-        return 0
-    if request.HasField("deadline"):
-        return request.deadline.ToMilliseconds() - LEAD_MS
-    return record.timestamp_ms + round(tiers.seconds(request.tier) * 1000) - LEAD_MS
+    return latest

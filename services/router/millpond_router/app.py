@@ -11,12 +11,11 @@ import logging
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, NoReturn, cast
 
 import faust
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 from faust.types import TP, EventT
 from yarl import URL
 
@@ -24,7 +23,6 @@ from millpond_core import metrics, topics
 from millpond_core.embedder import Embedder
 from millpond_core.processor import Headers, Outgoing, Partition, Record
 from millpond_core.processor.confluent_reader import ConfluentReader
-from millpond_core.processor.scout import Scout
 from millpond_core.service import Runtime
 from millpond_core.settings import Settings
 from millpond_core.telemetry import OnceAWhile
@@ -33,7 +31,7 @@ from millpond_core.topics import TOPICS, bound_topics
 from millpond_router import head_folder, header_names
 from millpond_router import rules as rule_files
 from millpond_router.accept import Terms
-from millpond_router.ahead import Ahead, described
+from millpond_router.ahead import Ahead, latest_ms
 from millpond_router.at_least_once import App, Consumer
 from millpond_router.brain import Brain
 from millpond_router.decide import model_names, policy_of
@@ -64,9 +62,6 @@ LARGEST_RECORD = 5 << 20
 
 BUFFERED = 256
 """Records that Faust holds beyond those that were taken."""
-
-UNREAD_RECORDS = 1_000_000
-"""Of which a row of 53 bytes is kept, all partitions together."""
 
 STOP_S = 5.0
 """What Faust has to leave its group; it can hang. Everything is acknowledged and committed before."""
@@ -168,7 +163,9 @@ class Intake:
         self._app = _faust_app(settings, client, reads)
         self._app.on_rebalance_complete.connect(self._assigned, weak=False)
         self._app.on_partitions_revoked.connect(self._revoked, weak=False)
-        self._ahead = Ahead(_scout(settings), self._route_soon, self._ends, runtime.clock)
+        reader = ConfluentReader(settings.kafka_client({}), f"millpond-{SERVICE}-scout")
+        latest = latest_ms(settings.tiers, settings.router.max_request_bytes)
+        self._ahead = Ahead(reader, latest, self._route_soon, self._end, runtime.clock)
         channel = self._app.topic(*reads, key_serializer="raw", value_serializer="raw", allow_empty=True)
         self._app.agent(channel, name=SERVICE)(self._take)
 
@@ -210,13 +207,9 @@ class Intake:
         _, revoked, *_ = signal
         self._ahead.lost(Partition(*each) for each in revoked)
 
-    async def _ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        try:
-            ends = await self._consumer.highwaters(*(TP(*each) for each in partitions))
-        except KafkaError:
-            # `_watch` says that Kafka is away.
-            return {}
-        return {Partition(*each): end for each, end in ends.items()}
+    def _end(self, partition: Partition) -> int | None:
+        # As the last fetch found it: asking the broker takes Faust's thread a second where there is much to do.
+        return self._consumer.highwater(TP(*partition))
 
     @property
     def _consumer(self) -> Consumer:
@@ -338,11 +331,6 @@ def _faust_app(settings: RouterSettings, client: Client, reads: Sequence[str]) -
         ),
         broker_commit_interval=COMMIT_S,
     )
-
-
-def _scout(settings: RouterSettings) -> Scout:
-    reader = ConfluentReader(settings.kafka_client({}), f"millpond-{SERVICE}-scout")
-    return Scout(reader, described(settings.tiers, settings.router.max_request_bytes), UNREAD_RECORDS)
 
 
 def _record_of(event: EventT[bytes]) -> Record:

@@ -11,6 +11,9 @@ CALLS_VARIABLE = "MILLPOND_ECHO_CALLS"
 GARBLED_VARIABLE = "MILLPOND_ECHO_GARBLED"
 """Of a process's answers, each of this number's multiples makes no sense: what a model does that is broken."""
 
+POISON_VARIABLE = "MILLPOND_ECHO_POISON"
+"""A prompt with this text in it ends the model's process, and with it all calls that it had in hand."""
+
 GARBLED_REASON = "garbled"
 """No reason for which an answer may end."""
 
@@ -40,6 +43,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._garbled_every = int(os.environ.get(GARBLED_VARIABLE) or 0)
+        self._poison = os.environ.get(POISON_VARIABLE)
         self._count = 0
         path = os.environ.get(CALLS_VARIABLE)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if path else None
@@ -47,6 +51,8 @@ class Calls:
     def answer(self, prompt: str, max_tokens: int) -> Echo:
         """The answer of a call, which is noted before."""
         self._note(prompt)
+        if self._poison and self._poison in prompt:
+            os._exit(1)
         self._count += 1
         answer = echo(prompt, max_tokens)
         if self._garbled_every and self._count % self._garbled_every == 0:
