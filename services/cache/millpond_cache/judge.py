@@ -14,12 +14,12 @@ from confluent_kafka import Consumer, KafkaException, Message
 from google.protobuf.message import DecodeError
 
 from millpond.v1 import audit_pb2, feedback_pb2, result_pb2
+from millpond_cache.member import member, records_in
 from millpond_cache.sample import says_the_same
 from millpond_core import metrics, topics
 from millpond_core.embedder import Embedder
 from millpond_core.embedding import cosine
 from millpond_core.errors import EngineError
-from millpond_core.processor.confluent_broker import SESSION_MS
 from millpond_core.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -43,22 +43,7 @@ Say = Callable[[feedback_pb2.Feedback], Awaitable[object]]
 
 
 def judging_consumer(settings: Settings) -> Consumer:
-    return Consumer(
-        settings.kafka_client(
-            {
-                "group.id": GROUP,
-                # As the learner's: a replica that was killed has its partitions again at once.
-                "group.instance.id": f"{GROUP}-{settings.replica}",
-                "session.timeout.ms": SESSION_MS,
-                "partition.assignment.strategy": "cooperative-sticky",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "queued.max.messages.kbytes": 1024,
-            }
-        ),
-        logger=logger,
-    )
+    return member(settings, GROUP, 1024, logger)
 
 
 class Judge:
@@ -71,13 +56,13 @@ class Judge:
         self._thread = ThreadPoolExecutor(1, "judge")
 
     async def run(self) -> None:
-        """For ever."""
+        """For ever. Raises Fenced."""
         loop = asyncio.get_running_loop()
         self._consumer.subscribe([topics.AUDIT])
         try:
             while True:
                 taken = await loop.run_in_executor(self._thread, self._consumer.consume, TAKEN, PATIENCE_S)
-                records = [message for message in taken if message.error() is None]
+                records = records_in(taken)
                 for record in records:
                     await self._judge(record)
                 if records:

@@ -15,11 +15,11 @@ from google.protobuf.message import DecodeError
 
 from millpond.v1 import envelope_pb2
 from millpond_cache.lesson import Keeping, lesson_of
+from millpond_cache.member import member, records_in
 from millpond_cache.recent import Forgotten, Recent
 from millpond_cache.store import Lesson, Store, StoreRefused, StoreUnavailable
 from millpond_core import metrics, topics
 from millpond_core.clock import Clock
-from millpond_core.processor.confluent_broker import SESSION_MS
 from millpond_core.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -40,22 +40,7 @@ AGAIN_S = 1.0
 
 
 def learning_consumer(settings: Settings) -> Consumer:
-    return Consumer(
-        settings.kafka_client(
-            {
-                "group.id": GROUP,
-                # A replica that was killed has its partitions again at once, and another has them soon.
-                "group.instance.id": f"{GROUP}-{settings.replica}",
-                "session.timeout.ms": SESSION_MS,
-                "partition.assignment.strategy": "cooperative-sticky",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "queued.max.messages.kbytes": 4096,
-            }
-        ),
-        logger=logger,
-    )
+    return member(settings, GROUP, 4096, logger)
 
 
 class Learner:
@@ -80,13 +65,13 @@ class Learner:
         self._thread = ThreadPoolExecutor(1, "learn")
 
     async def run(self) -> None:
-        """For ever."""
+        """For ever. Raises Fenced."""
         loop = asyncio.get_running_loop()
         self._consumer.subscribe([topics.LEARN], on_assign=self._on_assign)
         try:
             while True:
                 taken = await loop.run_in_executor(self._thread, self._consumer.consume, TAKEN, PATIENCE_S)
-                records = [message for message in taken if message.error() is None]
+                records = records_in(taken)
                 if records:
                     await self._learn(records)
                     await loop.run_in_executor(self._thread, self._commit, records)
