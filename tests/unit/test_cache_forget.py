@@ -5,32 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from cache_entry import ENTRY, NOW
 from hypothesis import given
 from hypothesis import strategies as st
 
 from millpond_cache.memory_store import MemoryStore
 from millpond_cache.recent import MOST_BROAD, Forgotten, Recent
-from millpond_cache.store import Entry, Lesson, Which
-
-NOW = 1_000_000.0
-
-ENTRY = Entry(
-    key="k",
-    tenant="acme",
-    partition="p",
-    embedder="e",
-    text="how deep is the sea",
-    model="small",
-    output="Deep.",
-    finish_reason="stop",
-    input_tokens=6,
-    output_tokens=2,
-    source_id="r-1",
-    answered_at=NOW - 10,
-    expires_at=int(NOW) + 60,
-    tag="sea",
-)
-
+from millpond_cache.store import Lesson, Which
 
 WHICHES = st.builds(
     Which,

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from cache_entry import ENTRY
 from hypothesis import given
 from hypothesis import strategies as st
 
 from millpond.v1 import result_pb2
 from millpond_cache.decide import Outcome, Verdict
 from millpond_cache.ledger import ALL, MOST_TENANTS, Account, Ledger
-from millpond_cache.store import Entry
 
-ENTRY = Entry(
-    key="k",
-    tenant="acme",
-    partition="p",
-    embedder="e",
-    text="how deep is the sea",
-    model="small",
-    output="Deep.",
-    finish_reason="stop",
-    input_tokens=6,
-    output_tokens=2,
-    source_id="r-1",
-    answered_at=0,
-    expires_at=60,
-)
 HIT = Verdict(Outcome.EXACT, result_pb2.Reason(code="cache.exact"), ENTRY)
 MISS = Verdict(Outcome.MISS, result_pb2.Reason(code="cache.miss.empty"))
 

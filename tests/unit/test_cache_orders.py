@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from cache_entry import ENTRY, NOW
 
 from millpond.v1 import control_pb2
 from millpond_cache.memory_store import MemoryStore
@@ -16,25 +17,6 @@ from millpond_cache.orders import SKEW_S, Orders
 from millpond_cache.recent import Forgotten, Recent
 from millpond_cache.store import Entry, Lesson, StoreUnavailable, Which
 from millpond_core.clock import ManualClock
-
-NOW = 1_000_000.0
-
-ENTRY = Entry(
-    key="k",
-    tenant="acme",
-    partition="p",
-    embedder="e",
-    text="how deep is the sea",
-    model="small",
-    output="Deep.",
-    finish_reason="stop",
-    input_tokens=6,
-    output_tokens=2,
-    source_id="r-1",
-    answered_at=NOW - 10,
-    expires_at=int(NOW) + 60,
-    tag="sea",
-)
 
 
 class ShakyStore(MemoryStore):
