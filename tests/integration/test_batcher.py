@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import time
 import uuid
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer
 from google.protobuf import json_format
+from tritonclient.grpc import InferenceServerClient
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cli import metrics_page
@@ -225,6 +227,30 @@ def test_rows_that_run_when_the_model_dies_are_answered_all_the_same(pond: Pond)
     assert {result.status for result in results} == {result_pb2.STATUS_OK}
     assert any(result.attempts for result in results)
     assert all(len(pond.results[each]) == 1 for each in ids)
+
+
+def test_rows_that_run_when_the_model_is_unloaded_and_loaded_again_are_answered_all_the_same(pond: Pond) -> None:
+    """By Triton's repository API, as somebody does who brings another version: the process ends by itself."""
+    before = pond.counted("millpond_batch_rows_count")
+    stub = pond.stub()
+    ids = pond.send(
+        [routed(text, tier, max_tokens=80) for text, tier in zip(QUESTIONS[10:40], cycle(TIERS), strict=False)]
+    )
+    pond.await_batches(before)
+    ended = os.pidfd_open(stub)
+    triton = InferenceServerClient(pond.stack.addresses.triton)
+    triton.unload_model("generator")
+    later = pond.send([routed(text) for text in QUESTIONS[:10]])
+    assert select.select([ended], [], [], PATIENCE_S)[0], "the model's process goes on"
+    os.close(ended)
+    # The batcher may have been first.
+    triton.load_model("generator")
+    triton.close()
+    results = pond.results_of([*ids, *later])
+    assert {result.status for result in results} == {result_pb2.STATUS_OK}
+    assert all(result.output.text for result in results)
+    assert all(len(pond.results[each]) == 1 for each in [*ids, *later])
+    assert pond.stub() != stub
 
 
 def spans_until(traces: Path, enough: Callable[[Sequence[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
