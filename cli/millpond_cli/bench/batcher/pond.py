@@ -96,7 +96,8 @@ class Pond:
         return routed
 
     def close(self) -> None:
-        self._producer.flush(1)
+        # Else it goes on looking for a broker that is stopped next.
+        self._producer.close()
         self._reader.close()
 
 

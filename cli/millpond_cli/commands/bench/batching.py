@@ -47,6 +47,16 @@ LONG_ONE, LONG_WINDOWS = "long prompts, one at a time", "long prompts, windows o
 LONG_TOKENS = 48
 """Of their answers. A batch writes tokens faster and reads prompts hardly so: there it gains less."""
 
+PROBES: Mapping[str, tuple[int, int | None]] = {
+    ONE: (1, None),
+    **{name: (rows, None) for name, rows in WINDOWS.items()},
+    LONG_ONE: (1, LONG_TOKENS),
+    LONG_WINDOWS: (64, LONG_TOKENS),
+}
+"""What the engine's profile is fitted to: rows, and tokens of each answer where they are not all runs'.
+
+Without long prompts, those of a window are as many as its rows, and what reads them cannot be told from what writes."""
+
 
 @dataclass
 class Measured:
@@ -92,6 +102,7 @@ def batching(  # noqa: PLR0917
         pass
     measured: dict[str, Measured] = {}
     runs: list[tuple[int, int, int, float]] = []
+    prompt_tokens = 0.0
     with (
         tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder,
         pond(place.root, port_base, Path(folder), {"MILLPOND_BATCHER__STANDARD_WAIT_S": "0.2"}) as own,
@@ -106,10 +117,12 @@ def batching(  # noqa: PLR0917
                 each.latencies_s += ran.latencies_s
                 if name != BATCHER:
                     each.padding.append(ran.padding)
-                if name == ONE or name in WINDOWS:
-                    rows = WINDOWS.get(name, 1)
+                if name == CONTINUOUS:
+                    prompt_tokens = ran.prompt_tokens / len(ran.completions)
+                if name in PROBES:
+                    rows, written = PROBES[name]
                     windows = len(ran.completions) / rows
-                    runs.append((rows, round(ran.prompt_tokens / windows), tokens, ran.seconds / windows))
+                    runs.append((rows, round(ran.prompt_tokens / windows), written or tokens, ran.seconds / windows))
                 print(f"round {number} of {rounds}: {name}: {ran.tokens_per_s:,.0f} tokens/s", flush=True)
         differing = contest.differing()
         figures = environment(place, own.addresses.triton_http)
@@ -128,7 +141,7 @@ def batching(  # noqa: PLR0917
             "rounds": rounds,
             "requests": requests,
             "tokens_each": tokens,
-            "prompt_tokens_each": round(sum(prompts for _, prompts, _, _ in runs) / sum(rows for rows, *_ in runs), 1),
+            "prompt_tokens_each": round(prompt_tokens, 1),
             "contenders": {name: each.as_json() for name, each in measured.items()},
             "answers_that_differ": round(differing, 4),
             "engine_profile": found.model_dump(),
@@ -195,7 +208,7 @@ class Contest:
 
     def _in_windows(self, rows: int) -> Callable[[], Ran]:
         # Small windows take long; any number of them says the same.
-        count = self._requests if rows == 64 else max(self._requests // 2, rows)
+        count = self._requests if rows == 64 else max(self._requests // 4, rows)
         return lambda: self._direct(self._asks(count), rows)
 
     def _direct(self, asks: Sequence[Ask], window: int) -> Ran:
