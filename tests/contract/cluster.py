@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from confluent_kafka import Producer
@@ -102,19 +102,17 @@ class RealKafka:
             self._reader.close()
 
 
-def polls(brokers: Sequence[Broker], until: Callable[[list[list[Polled]]], bool]) -> list[list[Polled]]:
+def polls(
+    brokers: Sequence[Broker], until: Callable[[list[list[Polled]]], bool], patience: int = PATIENCE
+) -> list[list[Polled]]:
     """Poll all in turn until the condition holds for what each has seen so far."""
     seen: list[list[Polled]] = [[] for _ in brokers]
-    for _ in _patience():
+    for _ in range(patience):
         for broker, polled in zip(brokers, seen, strict=True):
             polled.append(broker.poll(100, 0.02))
         if until(seen):
             return seen
     raise AssertionError("it never came")
-
-
-def _patience() -> Iterator[int]:
-    yield from range(PATIENCE)
 
 
 def records_of(polled: Sequence[Polled]) -> list[Record]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from cluster import Cluster, InMemory, RealKafka, fresh, held, polls, records_of
+from cluster import PATIENCE, Cluster, InMemory, RealKafka, fresh, held, polls, records_of
 from millpond_cli.setup.home import home
 from millpond_cli.stack import Stack, free_port_base
 from millpond_core.processor import Aborted, Broker, Fenced, Outgoing, Partition, Position, Record, Unreachable
@@ -170,6 +173,43 @@ def test_a_reader_sees_nothing_of_a_transaction_that_was_not_committed(kafka: st
     assert [each.value for each in (*found, *reader.fetch(Partition(topic, 0), [0, found[0].offset]))] == [b"seen"] * 2
     reader.close()
     broker.close()
+    cluster.close()
+
+
+DIES_BEFORE_ITS_COMMIT = """
+import os, signal, sys
+from millpond_core.processor import Outgoing, Partition, Position
+from millpond_core.processor.confluent_broker import ConfluentBroker
+
+class Dies(ConfluentBroker):
+    def _end_transaction(self, *, commit):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+bootstrap, group, source, target = sys.argv[1:]
+broker = Dies({"bootstrap.servers": bootstrap}, group, 0, [source])
+while not broker.poll(1, 0.1).assigned:
+    pass
+broker.commit([Outgoing(target, b"key", b"left open")], [Position(Partition(source, 0), 0, "")])
+"""
+
+
+READERS_PATIENCE = PATIENCE // 2
+"""Far above what it takes here, and half of what Kafka's own default would take."""
+
+
+def test_who_dies_in_mid_transaction_does_not_hold_up_readers(kafka: str) -> None:
+    """Nobody takes the dead one's place here: the broker itself ends what it left open, and not after a minute, as it
+    would by Kafka's default."""
+    cluster = RealKafka(kafka)
+    source, target = cluster.topic(1), cluster.topic(1)
+    arguments = (kafka, fresh("group"), source, target)
+    died = subprocess.run([sys.executable, "-c", DIES_BEFORE_ITS_COMMIT, *arguments], timeout=BOUND_S, check=False)
+    assert died.returncode == -signal.SIGKILL
+    cluster.append(Outgoing(target, b"key", b"behind it", partition=0))
+    reader = cluster.member(fresh("group"), 0, [target])
+    found = polls([reader], lambda seen: bool(records_of(seen[0])), READERS_PATIENCE)
+    assert [record.value for record in records_of(found[0])] == [b"behind it"]
+    reader.close()
     cluster.close()
 
 
