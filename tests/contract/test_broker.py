@@ -183,6 +183,7 @@ from millpond_core.processor.confluent_broker import ConfluentBroker
 
 class Dies(ConfluentBroker):
     def _end_transaction(self, *, commit):
+        assert self._producer.flush(30) == 0
         os.kill(os.getpid(), signal.SIGKILL)
 
 bootstrap, group, source, target = sys.argv[1:]
