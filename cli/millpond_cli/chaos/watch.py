@@ -55,6 +55,8 @@ class Watch:
         """Instances whose process was harmed, or ended by itself, and that are not ready again."""
         self._outage: dict[str, float] | None = None
         """The most that each instance had in hand since Kafka was harmed: what it has fetched it goes on with."""
+        self._kafka_frozen = False
+        """Kafka's process runs and does not do its work: from one step that says so to the next."""
         self._settled_at = 0.0
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -84,15 +86,14 @@ class Watch:
         self._look()
         component = step.instance.partition("-")[0]
         self._count(HARMED_BY.get(component, ()))
-        if step.fault is Fault.FREEZE:
-            return
         with self._lock:
-            if component in CALLERS:
-                self._away.add(step.instance)
-            elif component == "kafka":
+            if component == "kafka":
+                self._kafka_frozen = step.fault is Fault.FREEZE and not self._kafka_frozen
                 self._close_outage()
                 self._outage = dict(self._in_flight)
                 self._settled_at = float("inf")
+            elif component in CALLERS and step.fault is not Fault.FREEZE:
+                self._away.add(step.instance)
 
     def _count(self, stages: Sequence[str]) -> None:
         with self._lock:
@@ -113,7 +114,7 @@ class Watch:
         with self._lock:
             if self._outage is None:
                 return
-            if not ready:
+            if not ready or self._kafka_frozen:
                 self._settled_at = float("inf")
             elif self._settled_at == float("inf"):
                 self._settled_at = now + SETTLE_S

@@ -77,20 +77,20 @@ class ConfluentReader:
 
         What was found, and what is passed and not there, leaves `wanted`.
         """
-        while time.monotonic() < until:
-            for message in consumer.consume(SKIP_RECORDS, max(until - time.monotonic(), 0)):
-                record = record_of(message)
-                if record is None:
-                    if _is_end(message):
-                        return False
-                    continue
-                while wanted and wanted[-1] < record.offset:
-                    wanted.pop()
-                if wanted and wanted[-1] == record.offset:
-                    found.append(record)
-                    wanted.pop()
-                if not wanted or wanted[-1] - record.offset > SKIP_RECORDS:
-                    return bool(wanted)
+        # One by one: asked for more than there are, the client waits for the rest until the time is up.
+        while (message := consumer.poll(max(until - time.monotonic(), 0))) is not None:
+            record = record_of(message)
+            if record is None:
+                if _is_end(message):
+                    return False
+                continue
+            while wanted and wanted[-1] < record.offset:
+                wanted.pop()
+            if wanted and wanted[-1] == record.offset:
+                found.append(record)
+                wanted.pop()
+            if not wanted or wanted[-1] - record.offset > SKIP_RECORDS:
+                return bool(wanted)
         return False
 
 
