@@ -96,7 +96,13 @@ def main() -> None:
         prompts[0], parse('{"temperature": 1, "top_p": 0.5, "max_tokens": 5}', 128), False, sampled, urgent=False
     )
     refused: list[str] = []
-    for prompt, params in (("", "{}"), ("w1 " * 65, "{}"), ("w1", '{"seed": 1, "temperature": 1}')):
+    bad = (
+        ("", "{}"),
+        ("w1 " * 65, "{}"),
+        ("w1", '{"seed": 1, "temperature": 1}'),
+        ("w1", '{"logprobs": 1, "temperature": 0}'),
+    )
+    for prompt, params in bad:
         try:
             engine.submit(prompt, parse(params, 128), False, Listener(), urgent=False)
         except ValueError as failure:

@@ -533,9 +533,10 @@ def test_the_torch_engine_answers_as_its_model_does_by_itself(tmp_path: Path) ->
     assert "".join([*streamed["pieces"], streamed["text"]]) == told["expected"]["w0 w7 w1"]
     assert told["unwanted"] == {"dropped": "cancelled"}
     assert told["sampled"]["tokens"][1] <= 5
-    assert [each.partition(":")[0] for each in told["refused"]] == [
-        "InvalidParams",
-        "ContextLengthExceeded",
-        "InvalidParams",
+    assert told["refused"] == [
+        "InvalidParams: text_input is empty",
+        "ContextLengthExceeded: the prompt has 65 tokens, the model takes 64",
+        "InvalidParams: seed is not there on this engine",
+        "InvalidParams: logprobs are not there on this engine",
     ]
     assert told["deaths"] == []

@@ -1,7 +1,7 @@
 """Runs rows on torch: transformers' own continuous batching, on a GPU where there is one. No Triton here.
 
-For where only torch is there; vLLM (models/vllm) is faster on a GPU. Urgent rows are not told apart, and neither
-penalties, a seed, min_tokens below max_tokens nor log-probabilities can be had.
+For where only torch is there; vLLM (models/vllm) is faster on a GPU. Urgent rows are not told apart. Penalties, a seed,
+min_tokens below max_tokens and log-probabilities are refused.
 """
 
 from __future__ import annotations
@@ -149,6 +149,9 @@ def _ignores_end(sampling: Sampling) -> bool:
             raise InvalidParams(f"{name} is not there on this engine")
     if sampling.seed is not None and not sampling.greedy:
         raise InvalidParams("seed is not there on this engine")
+    if sampling.logprobs:
+        # transformers reads them of what the row's sampling leaves: of the likeliest token alone, always 0.
+        raise InvalidParams("logprobs are not there on this engine")
     if sampling.min_tokens not in (0, sampling.max_tokens):
         raise InvalidParams("min_tokens must be left out or max_tokens on this engine")
     return sampling.ignore_eos or sampling.min_tokens > 0
