@@ -20,6 +20,11 @@ from millpond_cli.setup.set_up import ready
 
 UNIT = "tests/unit"
 
+WHOLE = ("tests/chaos", "tests/e2e")
+
+STACKS = 2
+"""Test files with real components that run at a time: some 3 GB of memory each."""
+
 
 def test(context: typer.Context) -> None:
     """Set up what testing needs, then check the style, the types and all tests.
@@ -44,8 +49,15 @@ def static_checks() -> list[list[str]]:
 
 
 def suite() -> list[list[str]]:
-    """What is pure shares the cores; what has real components has the machine for itself, one test at a time."""
-    return [pytest([UNIT, "-n", "auto"]), pytest([f"--ignore={UNIT}"])]
+    """What is pure takes every core. What has real components waits more than it computes, so that two files run beside
+    each other, each with a stack of its own; but what loads a whole stack, or harms it, has the machine for itself.
+    """
+    beside = ["-n", str(STACKS), "--dist", "loadfile"]
+    return [
+        pytest([UNIT, "-n", "auto"]),
+        pytest(["tests", *(f"--ignore={each}" for each in (UNIT, *WHOLE)), *beside]),
+        pytest([*WHOLE]),
+    ]
 
 
 def pytest(arguments: Sequence[str]) -> list[str]:

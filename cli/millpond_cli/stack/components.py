@@ -64,7 +64,6 @@ MILVUS = Component(
     ),
     ports={"grpc": 50, "metrics": 51, **{"inner" if n == 0 else f"inner{n}": 52 + n for n in range(10)}},
     ready=Answers("metrics", "/healthz"),
-    ready_s=120,
     # Told to stop, its parts sometimes wait for each other without end; what was written is in its log by then.
     stop_s=3,
 )
@@ -77,7 +76,6 @@ TRITON = Component(
     ),
     ports={"http": 80, "grpc": 81, "metrics": 82},
     ready=Answers("http", "/v2/health/ready"),
-    ready_s=180,
     # Triton itself gives running requests 10 s (EXIT_TIMEOUT_S in models/serve.py).
     stop_s=15,
 )

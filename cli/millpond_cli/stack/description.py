@@ -59,7 +59,7 @@ class Component:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     module: str | None = None
     chances: int = 1
-    ready_s: float = 60.0
+    ready_s: float = 180.0
     stop_s: float = 10.0
     is_service: bool = False
 
