@@ -137,6 +137,14 @@ async def test_a_component_that_hangs_is_not_called_ready() -> None:
     assert states == {"triton": "not ready", "batcher-1": "ready", "router": "died", "topics": "finished"}
 
 
+def test_no_command_waits_for_the_import_of_a_client_that_only_one_needs() -> None:
+    """Milvus's takes seconds, longer than everything else that a command does."""
+    heavy = "{'pymilvus', 'pandas', 'faust', 'sentence_transformers'}"
+    script = f"import sys, millpond_cli.__main__; print(*{heavy} & sys.modules.keys())"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []
+
+
 def test_an_unknown_command_is_status_2_without_a_traceback(tmp_path: Path) -> None:
     ended = millpond(tmp_path, "dmeo")
     assert ended.returncode == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from millpond_cache.store import Entry, Lesson
 from millpond_cache.thresholds import Judged, Thresholds
 from millpond_cache.verifier import TritonVerifier
 from millpond_cli.bench.cache.entries import Texts
+from millpond_cli.bench.cache.measured import AT_ONCE, POLL, Measured
 from millpond_cli.errors import CommandError
 from millpond_core.clock import SystemClock
 from millpond_core.embedding import pack
@@ -32,26 +32,11 @@ TENANT, MODEL = "bench", "bench"
 
 COLLECTION = "millpond_bench"
 
-POLL = 64
-"""Look-ups in one call, as the stream brings them."""
-
-AT_ONCE = 2
-"""Such calls under way at a time."""
-
 TOKENS = 32
 """Said of every text: they are all short enough to be read whole."""
 
 INDEX_S = 3600.0
 """Within which Milvus must have indexed what it was given: a million vectors take it half an hour on one core."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """milliseconds: of each look-up alone. per_s: look-ups a second, POLL at a time. outcomes: how often each came."""
-
-    milliseconds: Sequence[float]
-    per_s: float
-    outcomes: dict[str, int]
 
 
 class Pond:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -18,7 +18,7 @@ from millpond_cache.cacheable import shipped_head
 from millpond_cli import stack
 from millpond_cli.bench.cache import entries, rival
 from millpond_cli.bench.cache.entries import CHUNK, Texts
-from millpond_cli.bench.cache.pond import AT_ONCE, POLL, Measured, Pond
+from millpond_cli.bench.cache.measured import AT_ONCE, POLL, Measured
 from millpond_cli.bench.cache.rival import GptCacheMeasured
 from millpond_cli.bench.report import show_targets, target, writable, write
 from millpond_cli.bench.rounds import percentile
@@ -32,6 +32,9 @@ from millpond_cli.setup.pieces import GPTCACHE, MILVUS, MODEL_FILES, MODELS
 from millpond_cli.setup.progress import Report, shown
 from millpond_cli.setup.set_up import set_up
 from millpond_cli.stack import Stack
+
+if TYPE_CHECKING:
+    from millpond_cli.bench.cache.pond import Pond
 
 SIZES = "10000,100000,1000000"
 
@@ -122,6 +125,9 @@ async def measure_all(
     place: Home, where: tuple[str, str, str], base: Texts, counts: Sequence[int]
 ) -> dict[int, dict[str, Any]]:
     """where: Milvus, Triton, the embedder's version. For each size its figures."""
+    # Milvus's client takes seconds to import, which every other command would wait for.
+    from millpond_cli.bench.cache.pond import Pond
+
     pond = Pond(*where, K)
     measured: dict[int, dict[str, Any]] = {}
     texts: list[str] = []
