@@ -46,6 +46,8 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """The words of the rows that came."""
     sampling: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """Their parameters."""
+    told: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """What Triton itself was told of them: priority, timeout, urgent."""
     died: asyncio.Event = field(default_factory=asyncio.Event)
     crowd: int = 1
     running: int = 0
@@ -91,6 +93,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
             if word:
                 self.asked.append(word)
                 self.sampling.append(json.loads(request.raw_input_contents[1][4:]))
+                self.told.append({name: _value(each) for name, each in request.parameters.items()})
             if word == "hang" or (word and self.hangs):
                 await self._hang()
                 yield messages.ModelStreamInferResponse(error_message=DIED)
@@ -126,6 +129,10 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         async with self.changed:
             self.running += by
             self.changed.notify_all()
+
+
+def _value(parameter: Any) -> Any:
+    return getattr(parameter, parameter.WhichOneof("parameter_choice"))
 
 
 def answered(request: Any, word: str) -> Any:

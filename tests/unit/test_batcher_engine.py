@@ -35,6 +35,15 @@ async def test_an_answer_comes_with_its_counts(engine: Engine) -> None:
     assert (completion.input_tokens, completion.output_tokens) == (3, 2)
 
 
+async def test_a_row_has_its_priority_and_its_time_in_tritons_own_words(triton: Triton, engine: Engine) -> None:
+    await engine.complete("ok", "{}", timeout_s=60, urgent=True)
+    await engine.complete("ok", "{}", timeout_s=1.5)
+    assert triton.told == [
+        {"priority": 1, "timeout": 60_000_000, "urgent": True},
+        {"priority": 2, "timeout": 1_500_000, "urgent": False},
+    ]
+
+
 @pytest.mark.parametrize(
     ("message", "code", "told"),
     [

@@ -321,6 +321,20 @@ async def test_a_request_that_no_batch_can_hold_is_refused_and_its_neighbours_ar
         await pond.lane.close()
 
 
+async def test_rows_without_a_sensible_answer_are_tried_again_and_their_neighbours_are_answered(pond: Pond) -> None:
+    """No response, another row's, half a text, bytes that are none, no counts: all in one batch with good ones."""
+    senseless = ("nothing", "another's", "garbled", "not-utf8", "uncounted")
+    bad = [pond.job(word, TIER_STANDARD) for word in senseless]
+    good = [pond.job(f"{number}\nok", TIER_STANDARD) for number in range(5)]
+    pond.lane.start([job for pair in zip(bad, good, strict=True) for job in pair])
+    assert [type(await pond.outcome(job)) for job in good] == [Answer] * len(good)
+    for job in bad:
+        outcome = await pond.outcome(job)
+        assert isinstance(outcome, Retry)
+        assert outcome.attempt is not None
+        assert outcome.attempt.error.code == Code.ENGINE_ERROR
+
+
 async def test_rows_of_a_replica_that_dies_are_answered_by_the_other_and_say_so() -> None:
     async with serving(Triton(hangs=True, revives=False)) as first, serving(Triton()) as second:
         pond = Pond(first, second)

@@ -46,6 +46,16 @@ def test_every_parameter_that_is_named_is_handed_on() -> None:
     assert set(told) == {field.name for field in request_pb2.Params.DESCRIPTOR.fields}
 
 
+def test_an_adapter_goes_by_the_name_that_vllm_knows_it_by() -> None:
+    told = json.loads(sampling(request(), CONTEXT, "bank"))
+    assert told == {"max_tokens": 128, "temperature": 0, "lora_name": "bank"}
+
+
+def test_log_probabilities_are_asked_for_only_where_a_check_wants_them() -> None:
+    assert json.loads(sampling(request(), CONTEXT, logprobs=True))["logprobs"] == 1
+    assert "logprobs" not in json.loads(sampling(request(), CONTEXT))
+
+
 @given(st.integers(0, 1 << 31))
 def test_a_length_that_is_named_is_never_changed(count: int) -> None:
     assert max_tokens(request(max_tokens=count), CONTEXT) == count
