@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,27 +40,38 @@ def test_what_has_no_answer_or_a_late_one_is_no_hit() -> None:
     assert tiers.by_tier([seen(29)], scale=0.5)["standard"]["hit_rate"] == 0
 
 
-@given(st.floats(0.01, 0.05), st.floats(0, 0.5))
+@given(st.floats(0.01, 0.05), st.floats(0, 0.5), st.floats(1, 2))
 @settings(max_examples=10, deadline=None)
-def test_a_simulation_of_the_engine_that_was_measured_agrees_with_it(step_s: float, overhead_s: float) -> None:
-    """Of an engine that is itself only computed: what lies beyond its steps is found, and nothing is off."""
-    engine = EngineProfile(step_s=step_s, row_step_s=0.0002, prompt_token_s=0, rows=64, urgent_rows=16)
-    engine = engine.model_copy(update={"overhead_s": overhead_s})
-    planned = tiers.realtime(5)
-    unknown = [Seen(each, 10, 1.0) for each in planned]
-    found = tiers.expected_of(unknown, engine, 1.0, in_tiers=True)
-    alone = [Seen(each, 10, found["realtime"]["p50_s"]) for each in planned]
-    bare = engine.model_copy(update={"overhead_s": 0.0})
-    again = tiers.with_overhead(bare, alone, 1.0)
+def test_a_simulation_of_the_engine_that_was_measured_agrees_with_it(
+    step_s: float, overhead_s: float, slower: float
+) -> None:
+    """Of an engine that is itself only computed: what lies beyond its steps, and what others take of it, is found."""
+    bare = EngineProfile(step_s=step_s, row_step_s=0.0002, prompt_token_s=0.0001, rows=64, urgent_rows=16)
+    engine = bare.model_copy(update={"overhead_s": overhead_s})
+    alone = measured(tiers.realtime(5), engine)
+    crowd = measured([Planned(0, TIER_STANDARD, "", 24) for _ in range(192)], engine.slowed(slower), in_tiers=False)
+    again = tiers.in_company(tiers.with_overhead(bare, alone, 1.0), crowd, 1.0)
     assert abs(again.overhead_s - overhead_s) < 2e-3
-    targets = tiers.agreement("batcher", found, tiers.expected_of(unknown, again, 1.0, in_tiers=True))
-    assert [each["value"] for each in targets] == [0]
+    assert abs(again.step_s / engine.slowed(slower).step_s - 1) < 0.02
+    flood = measured(tiers.plan_of(tiers.capacity(crowd, 64), 0.25), engine.slowed(slower))
+    expected = tiers.by_tier(tiers.simulated(flood, again, 1.0, in_tiers=True), 1.0)
+    targets = tiers.agreement("batcher", tiers.by_tier(flood, 1.0), expected)
+    assert all(each["value"] <= each["bound"] / 2 for each in targets)
+
+
+def measured(planned: Sequence[Planned], engine: EngineProfile, *, in_tiers: bool = True) -> list[Seen]:
+    return tiers.simulated([Seen(each, 40, 1.0) for each in planned], engine, 1.0, in_tiers=in_tiers)
+
+
+def test_realtime_is_asked_for_as_often_alone_as_in_the_flood() -> None:
+    flood = [each for each in tiers.plan_of(8, 0.5) if each.tier == TIER_REALTIME]
+    assert [each.at_s for each in flood] == [each.at_s for each in tiers.realtime(tiers.flood_s(0.5))]
 
 
 def test_the_settings_that_are_simulated_are_those_that_are_measured() -> None:
-    policy = tiers.policy()
-    assert policy.margin_s == float(tiers.SETTINGS["MILLPOND_BATCHER__MARGIN_S"])
-    assert policy.windows[TIER_OVERNIGHT].wait_s == float(tiers.SETTINGS["MILLPOND_BATCHER__OVERNIGHT_WAIT_S"])
+    batcher = tiers.batcher_settings().batcher
+    assert batcher.margin_s == float(tiers.SETTINGS["MILLPOND_BATCHER__MARGIN_S"])
+    assert batcher.overnight_wait_s == float(tiers.SETTINGS["MILLPOND_BATCHER__OVERNIGHT_WAIT_S"])
 
 
 def test_targets_say_what_was_measured_whether_it_is_met_or_not() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -18,9 +19,10 @@ from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
 from millpond_batcher.plan import Policy, Window
 from millpond_cli.__main__ import app
 from millpond_cli.errors import CommandError
-from millpond_cli.simulation import engine_profile, trace
-from millpond_cli.simulation.engine import BULK_SHARE
+from millpond_cli.simulation import trace
+from millpond_cli.simulation.engine import BULK_SHARE, Running, SimulatedEngine
 from millpond_cli.simulation.engine_profile import EngineProfile
+from millpond_cli.simulation.fit import Run, fitted
 from millpond_cli.simulation.simulation import Outcome, Simulation, figures, least_replicas
 from millpond_cli.simulation.trace import Arrival
 
@@ -86,6 +88,17 @@ def test_no_answer_is_faster_than_its_own_steps_and_no_engine_busier_than_the_ti
     assert outcome.busy_s >= max(arrival.output_tokens for arrival in those) * profile.step_s * 0.999
 
 
+def test_an_engine_whose_rows_wait_inside_it_is_given_fewer_at_a_time_as_by_the_batcher() -> None:
+    """A full engine of these reads prompts for six seconds; one with fewer rows writes fewer tokens a second."""
+    profile = EngineProfile(step_s=0.01, row_step_s=0.001, prompt_token_s=0.001)
+    flood = [Arrival(at_s=0, prompt_tokens=100, output_tokens=200) for _ in range(192)]
+    patient, impatient = (
+        Simulation(flood, profile, 1, POLICY, 1_760_000_000, target_s).run() for target_s in (10.0, 0.5)
+    )
+    assert len(patient.seconds) == len(impatient.seconds) == len(flood)
+    assert impatient.end_s > patient.end_s
+
+
 def test_one_row_takes_what_its_profile_says() -> None:
     profile = EngineProfile(step_s=0.01, row_step_s=0.001, prompt_token_s=0.0005, batched_tokens=100, overhead_s=0.5)
     outcome = run([Arrival(at_s=0, tier="realtime", prompt_tokens=250, output_tokens=21)], profile)
@@ -115,16 +128,47 @@ def test_the_share_of_the_others_is_the_generators() -> None:
 
 
 @given(profiles)
+@settings(deadline=None)
 def test_a_profile_is_found_from_windows_that_ran(profile: EngineProfile) -> None:
-    runs = [
-        (rows, rows * prompt, tokens, tokens * profile.seconds(rows, 0) + rows * prompt * profile.prompt_token_s)
-        for rows in (1, 8, 32, 64)
-        for prompt, tokens in ((20, 48), (200, 24))
-    ]
-    step_s, row_step_s, prompt_token_s = engine_profile.fitted(runs)
-    assert abs(step_s - profile.step_s) < 1e-6
-    assert abs(row_step_s - profile.row_step_s) < 1e-6
-    assert abs(prompt_token_s - profile.prompt_token_s) < 1e-6
+    """They ran on the simulated engine itself: prompts of many lengths, some of them longer than a step holds."""
+    profile = profile.model_copy(update={"rows": 64, "batched_tokens": 256})
+    shapes = [([[30] * rows], 48) for rows in (1, 8, 64)] + [([[40, 600, 90]], 24), ([[200] * 64, [10] * 3], 24)]
+    runs = [Run(windows, tokens, took_s(windows, tokens, profile)) for windows, tokens in shapes]
+    found = fitted("found", runs, profile.rows, profile.urgent_rows)
+    assert found.urgent_rows == profile.urgent_rows
+    assert abs(found.step_s - profile.step_s) < 1e-6
+    assert abs(found.row_step_s - profile.row_step_s) < 1e-6
+    assert abs(found.prompt_token_s - profile.prompt_token_s) < 1e-6
+
+
+def took_s(windows: Sequence[Sequence[int]], tokens: int, profile: EngineProfile) -> float:
+    environment = simpy.Environment()
+    engine = SimulatedEngine(environment, profile)
+    for prompts in windows:
+        for prompt in prompts:
+            engine.take(Running(prompt, tokens, urgent=False, done=lambda _: None))
+        environment.run()
+    return environment.now
+
+
+@given(arrivals, profiles)
+@settings(max_examples=40, deadline=None)
+def test_what_an_engine_was_busy_with_is_what_its_time_went_to(
+    those: Sequence[Arrival], profile: EngineProfile
+) -> None:
+    environment = simpy.Environment()
+    engine = SimulatedEngine(environment, profile)
+    for each in those:
+        engine.take(Running(each.prompt_tokens, each.output_tokens, each.tier == "realtime", lambda _: None))
+    environment.run()
+    work = engine.work
+    assert work.prompt_tokens == sum(each.prompt_tokens for each in those)
+    # The step that reads the last of a prompt writes the first token.
+    assert work.row_steps == sum(each.output_tokens - 1 for each in those)
+    spent_s = (
+        work.steps * profile.step_s + work.row_steps * profile.row_step_s + work.prompt_tokens * profile.prompt_token_s
+    )
+    assert engine.busy_s == pytest.approx(spent_s)
 
 
 @given(st.integers(1, 5000), st.integers(1, 4096))

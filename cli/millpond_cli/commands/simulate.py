@@ -75,7 +75,7 @@ def simulate(  # noqa: PLR0917
     policy = policy_of(settings, settings.batcher, small)
 
     def outcome_of(count: int) -> Outcome:
-        return Simulation(arrivals, of_engine, count, policy, BEGINS).run()
+        return Simulation(arrivals, of_engine, count, policy, BEGINS, settings.batcher.queue_target_s).run()
 
     found = figures(outcome_of(replicas), replicas, of_engine)
     console = Console()

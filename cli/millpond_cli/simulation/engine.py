@@ -16,12 +16,26 @@ BULK_SHARE = 1 / 6
 
 @dataclass(eq=False)
 class Running:
-    """A row in the engine. left: tokens of its answer; unread: of its prompt. done: called when it is written."""
+    """A row in the engine. left: tokens of its answer; unread: of its prompt. done: called with it when it is written.
+
+    taken_s: when the engine had it. first_token_s: from then on to its first token.
+    """
 
     unread: int
     left: int
     urgent: bool
-    done: Callable[[], None]
+    done: Callable[[Running], None]
+    taken_s: float = 0.0
+    first_token_s: float = 0.0
+
+
+@dataclass
+class Work:
+    """row_steps: rows that wrote a token, summed over the steps."""
+
+    steps: int = 0
+    row_steps: int = 0
+    prompt_tokens: int = 0
 
 
 @dataclass
@@ -37,7 +51,7 @@ class _Batch:
 
 
 class SimulatedEngine:
-    """busy_s: seconds in which it worked. rows: given in and not done."""
+    """busy_s: seconds in which it worked, on what is in work. rows: given in and not done."""
 
     def __init__(self, environment: simpy.Environment, profile: EngineProfile) -> None:
         self._environment = environment
@@ -47,11 +61,13 @@ class SimulatedEngine:
         self._arrived = environment.event()
         self._bulk_owed_s = 0.0
         self.busy_s = 0.0
+        self.work = Work()
         self.rows = 0
         self.tokens = 0
         environment.process(self._run())
 
     def take(self, row: Running) -> None:
+        row.taken_s = self._environment.now
         (self._urgent if row.urgent else self._bulk).queued.append(row)
         self.rows += 1
         if not self._arrived.triggered:
@@ -116,14 +132,18 @@ class SimulatedEngine:
     def _advance(self, batch: _Batch, steps: int, reading: Sequence[tuple[Running, int]]) -> None:
         read = dict(reading)
         ended: list[Running] = []
+        self.work.steps += steps
+        self.work.prompt_tokens += sum(read.values())
         for row in batch.running:
             if not row.unread:
                 row.left -= steps
                 self.tokens += steps
+                self.work.row_steps += steps
             elif part := read.get(row):
                 row.unread -= part
                 # The step that reads the last of the prompt writes the first token.
                 if not row.unread:
+                    row.first_token_s = self._environment.now - row.taken_s
                     row.left -= 1
                     self.tokens += 1
             if not row.unread and row.left <= 0:
@@ -133,4 +153,4 @@ class SimulatedEngine:
             batch.running = [row for row in batch.running if row not in gone]
             self.rows -= len(ended)
             for row in ended:
-                row.done()
+                row.done(row)

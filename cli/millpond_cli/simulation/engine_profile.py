@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millpond_cli.errors import CommandError
@@ -39,6 +37,11 @@ class EngineProfile(BaseModel):
         """Of one step."""
         return self.step_s + self.row_step_s * rows + self.prompt_token_s * prompt_tokens
 
+    def slowed(self, times: float) -> EngineProfile:
+        """With steps that take so many times as long: something else runs on its machine."""
+        steps = {name: getattr(self, name) * times for name in ("step_s", "row_step_s", "prompt_token_s")}
+        return self.model_copy(update=steps)
+
 
 def read(file: Path) -> EngineProfile:
     """Raises CommandError."""
@@ -50,39 +53,3 @@ def read(file: Path) -> EngineProfile:
         error = failure.errors()[0]
         where = ".".join(map(str, error["loc"])) or "it"
         raise CommandError(f"--engine-profile {file}: {where}: {error['msg']}") from failure
-
-
-def measured(
-    name: str, runs: Sequence[tuple[int, int, int, float]], rows: int, urgent_rows: int, overhead_s: float = 0.0
-) -> EngineProfile:
-    """The profile of an engine that ran these: as `fitted` takes them."""
-    step_s, row_step_s, prompt_token_s = fitted(runs)
-    return EngineProfile(
-        name=name,
-        step_s=max(step_s, 1e-6),
-        row_step_s=row_step_s,
-        prompt_token_s=prompt_token_s,
-        rows=rows,
-        urgent_rows=urgent_rows,
-        overhead_s=overhead_s,
-    )
-
-
-def fitted(runs: Sequence[tuple[int, int, int, float]]) -> tuple[float, float, float]:
-    """(step_s, row_step_s, prompt_token_s) of runs of one window each: (rows, prompt tokens, tokens each, seconds).
-
-    All prompts of a window together are prompt tokens. Least squares of the relative errors; nothing takes less than
-    no time.
-    """
-    features = np.array([[tokens, rows * tokens, prompts] for rows, prompts, tokens, _ in runs], float)
-    seconds = np.array([each[3] for each in runs])
-    scaled = features / seconds[:, None]
-    used = np.ones(3, bool)
-    found = np.zeros(3)
-    while used.any():
-        found[:] = 0.0
-        found[used] = np.linalg.lstsq(scaled[:, used], np.ones(len(runs)), rcond=None)[0]
-        if (found >= 0).all():
-            break
-        used &= found >= 0
-    return float(found[0]), float(found[1]), float(found[2])

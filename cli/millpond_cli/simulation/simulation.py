@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from millpond.v1.request_pb2 import TIER_REALTIME
 from millpond_batcher import plan
 from millpond_batcher.backlog import Waiting
 from millpond_batcher.cost_model import Cost
+from millpond_batcher.limit import Limit
 from millpond_batcher.plan import Batch, Policy, Wait, backlog_of
 from millpond_cli.bench.rounds import percentile
 from millpond_cli.simulation.engine import Running, SimulatedEngine
@@ -44,24 +46,45 @@ class Outcome:
     tokens: int = 0
 
 
-class Simulation:
-    """begins_s: seconds since 1970 at the trace's beginning: off-peak hours are hours of a day."""
+@dataclass(frozen=True)
+class _Replica:
+    """As the batcher sees it: limit says how many rows it is given at a time."""
 
-    def __init__(
+    engine: SimulatedEngine
+    limit: Limit
+
+    @property
+    def free(self) -> int:
+        return self.limit.rows - self.engine.rows
+
+
+class Simulation:
+    """begins_s: seconds since 1970 at the trace's beginning: off-peak hours are hours of a day.
+
+    queue_target_s: the batcher's setting: engines whose rows wait longer for their first token are given fewer.
+    """
+
+    def __init__(  # noqa: PLR0917
         self,
         arrivals: Sequence[Arrival],
         profile: EngineProfile,
         replicas: int,
         policy: Policy,
         begins_s: float,
+        queue_target_s: float = math.inf,
     ) -> None:
         self._arrivals = arrivals
         self._profile = profile
         self._policy = policy
         self._begins_s = begins_s
         self._environment = simpy.Environment(begins_s)
-        self._engines = [SimulatedEngine(self._environment, profile) for _ in range(replicas)]
-        self._rows = profile.all_rows * replicas
+        self._replicas = [
+            _Replica(
+                SimulatedEngine(self._environment, profile),
+                Limit(profile.all_rows, least=policy.reserved_rows + 1, target_s=queue_target_s),
+            )
+            for _ in range(replicas)
+        ]
         cost = cost_of(profile)
         self._backlog = backlog_of(policy, lambda _: cost, profile.rows, replicas, int)
         self._running: Counter[tuple[str, request_pb2.Tier]] = Counter()
@@ -72,8 +95,8 @@ class Simulation:
         self._environment.process(self._arrive())
         self._environment.run()
         outcome = self._outcome
-        outcome.busy_s = sum(engine.busy_s for engine in self._engines)
-        outcome.tokens = sum(engine.tokens for engine in self._engines)
+        outcome.busy_s = sum(replica.engine.busy_s for replica in self._replicas)
+        outcome.tokens = sum(replica.engine.tokens for replica in self._replicas)
         return outcome
 
     def _arrive(self) -> Any:
@@ -92,7 +115,8 @@ class Simulation:
 
     def _turn(self) -> None:
         while self._backlog:
-            engine = plan.Engine(self._rows, self._running, MOST_TOKENS)
+            rows = sum(replica.limit.rows for replica in self._replicas)
+            engine = plan.Engine(rows, self._running, MOST_TOKENS)
             step = plan.plan(self._backlog, engine, self._policy, self._environment.now)
             if isinstance(step, Wait):
                 if step.seconds is not None:
@@ -111,14 +135,22 @@ class Simulation:
         self._outcome.batches += 1
         self._outcome.batch_rows += len(batch.members)
         for member in batch.members:
-            engine = min(self._engines, key=lambda each: each.rows)
+            replica = max(self._replicas, key=lambda each: each.free)
             arrival = self._arrivals[member.item]
             self._running[member.tenant, member.tier] += 1
             urgent = member.tier == TIER_REALTIME
-            engine.take(Running(arrival.prompt_tokens, arrival.output_tokens, urgent, partial(self._done, member)))
+            done = partial(self._done, member, replica)
+            replica.engine.take(Running(arrival.prompt_tokens, arrival.output_tokens, urgent, done))
 
-    def _done(self, member: Waiting[int]) -> None:
+    def _done(self, member: Waiting[int], replica: _Replica, row: Running) -> None:
         now = self._environment.now + self._profile.overhead_s
+        if not row.urgent:
+            replica.limit.answered(
+                sent_s=row.taken_s,
+                now=self._environment.now,
+                waited_s=row.first_token_s,
+                running=replica.engine.rows + 1,
+            )
         arrival = self._arrivals[member.item]
         word = TIER_WORDS[member.tier]
         outcome = self._outcome

@@ -44,14 +44,22 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Served:
+    """address: gRPC's. process: the server's id."""
+
+    address: str
+    process: int
+
+
+@dataclass(frozen=True)
 class Answered:
     prompt_tokens: int
     seconds: float
 
 
 @contextmanager
-def serving(place: Home, log: Path) -> Generator[str]:
-    """Its gRPC address. Raises CommandError where it does not come up."""
+def serving(place: Home, log: Path) -> Generator[Served]:
+    """Raises CommandError where it does not come up."""
     http = free_port_base()
     grpc, metrics = http + 1, http + 2
     command = [
@@ -64,7 +72,7 @@ def serving(place: Home, log: Path) -> Generator[str]:
         server = subprocess.Popen(command, env=environment, stdout=lines, stderr=lines)
         try:
             _await(server, f"http://127.0.0.1:{http}/v2/health/ready", log)
-            yield f"127.0.0.1:{grpc}"
+            yield Served(f"127.0.0.1:{grpc}", server.pid)
         finally:
             server.terminate()
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Generator, Mapping, Sequence
@@ -15,9 +16,8 @@ from millpond_batcher.settings import BatcherSection
 from millpond_cli.client import Results
 from millpond_cli.errors import CommandError
 from millpond_cli.here import settings_of
-from millpond_cli.stack import Addresses, Stack
+from millpond_cli.stack import Stack
 from millpond_core.envelope import BATCH_TOPICS, routed_record
-from millpond_core.settings import Settings
 from millpond_core.telemetry import Tracing
 
 STALL_S = 300.0
@@ -27,9 +27,10 @@ STALL_S = 300.0
 class Pond:
     """results: by id, with the time (monotonic) at which each was read."""
 
-    def __init__(self, settings: Settings, addresses: Addresses) -> None:
-        self.settings = settings
-        self.addresses = addresses
+    def __init__(self, stack: Stack) -> None:
+        self.settings = settings = settings_of(stack.addresses)
+        self.addresses = stack.addresses
+        self._stack = stack
         self.model = settings.model_of_role("small")
         self.results: dict[str, tuple[result_pb2.Result, float]] = {}
         self._tracing = Tracing()
@@ -45,6 +46,12 @@ class Pond:
     def rows(self) -> int:
         """Those that the other tiers take."""
         return self.model.max_rows - self.urgent_rows
+
+    @property
+    def processes(self) -> Mapping[int, str]:
+        """Its components by their process, and this one."""
+        running = {each.identity.pid: name for name, each in self._stack.status().items() if each.identity}
+        return {**running, os.getpid(): "bench"}
 
     def send(self, requests: Sequence[envelope_pb2.Routed]) -> None:
         for routed in requests:
@@ -74,7 +81,14 @@ class Pond:
         return [self.results[each][0] for each in ids]
 
     def routed(
-        self, text: str, tier: request_pb2.Tier, tokens: int, *, due_s: float, tenant: str = "acme"
+        self,
+        text: str,
+        tier: request_pb2.Tier,
+        tokens: int,
+        *,
+        due_s: float,
+        tenant: str = "acme",
+        metadata: Mapping[str, str] | None = None,
     ) -> envelope_pb2.Routed:
         """As the cache sends it on, for an answer of exactly so many tokens. due_s: seconds until its deadline."""
         routed = envelope_pb2.Routed(
@@ -86,6 +100,7 @@ class Pond:
                 params=request_pb2.Params(max_tokens=tokens, min_tokens=tokens, temperature=0),
                 # Equal texts are equal work here: nobody is to be answered with another's answer.
                 cache=request_pb2.CacheOptions(mode=request_pb2.CACHE_MODE_BYPASS),
+                metadata=metadata or {},
             ),
             decision=result_pb2.Decision(tier=tier, route=result_pb2.ROUTE_SMALL, model=self.model.name),
             format=envelope_pb2.WIRE_FORMAT_PROTOBUF,
@@ -105,7 +120,7 @@ class Pond:
 def pond(home: Path, port_base: int, run: Path, environment: Mapping[str, str]) -> Generator[Pond]:
     only = {"kafka", "topics", "triton", "batcher"}
     with Stack(home, port_base, only=only, environment=environment, run=run) as stack:
-        own = Pond(settings_of(stack.addresses), stack.addresses)
+        own = Pond(stack)
         try:
             yield own
         finally:

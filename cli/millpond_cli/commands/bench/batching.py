@@ -31,7 +31,7 @@ from millpond_cli.environment import environment
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown
 from millpond_cli.setup.set_up import ready
-from millpond_cli.simulation import engine_profile
+from millpond_cli.simulation.fit import Run, fitted
 
 MIXED = (8, 16, 32, 64, 128, 256)
 """Tokens of the answers of unlike length."""
@@ -101,7 +101,7 @@ def batching(  # noqa: PLR0917
     with shown() as report, ready(place, report):
         pass
     measured: dict[str, Measured] = {}
-    runs: list[tuple[int, int, int, float]] = []
+    runs: list[Run] = []
     prompt_tokens = 0.0
     with (
         tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder,
@@ -121,13 +121,14 @@ def batching(  # noqa: PLR0917
                     prompt_tokens = ran.prompt_tokens / len(ran.completions)
                 if name in PROBES:
                     rows, written = PROBES[name]
-                    windows = len(ran.completions) / rows
-                    runs.append((rows, round(ran.prompt_tokens / windows), written or tokens, ran.seconds / windows))
+                    prompts = [each.input_tokens for each in ran.completions]
+                    windows = [prompts[first : first + rows] for first in range(0, len(prompts), rows)]
+                    runs.append(Run(windows, written or tokens, ran.seconds))
                 print(f"round {number} of {rounds}: {name}: {ran.tokens_per_s:,.0f} tokens/s", flush=True)
         differing = contest.differing()
         figures = environment(place, own.addresses.triton_http)
         rows, urgent_rows = own.rows, own.urgent_rows
-    found = engine_profile.measured("measured by ./millpond bench batching", runs, rows, urgent_rows)
+    found = fitted("measured by ./millpond bench batching", runs, rows, urgent_rows)
     if profile is not None:
         profile.write_text(json.dumps(found.model_dump(), indent=2) + "\n")
     targets = targets_of(measured)

@@ -6,8 +6,9 @@ import itertools
 import random
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,9 +19,10 @@ from rich.table import Table
 
 from millpond.v1 import request_pb2, result_pb2
 from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
-from millpond_batcher.plan import Policy
+from millpond_batcher.row import CHECKS_NAME
 from millpond_batcher.settings import BatcherSettings, policy_of
 from millpond_cli import stack
+from millpond_cli.bench import cpu_time
 from millpond_cli.bench.batcher import direct, dynamic
 from millpond_cli.bench.batcher.direct import Ask
 from millpond_cli.bench.batcher.dynamic import Call
@@ -33,17 +35,17 @@ from millpond_cli.environment import environment
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown
 from millpond_cli.setup.set_up import ready
-from millpond_cli.simulation import engine_profile
 from millpond_cli.simulation.engine_profile import EngineProfile
+from millpond_cli.simulation.fit import Run, fitted
 from millpond_cli.simulation.simulation import Simulation
 from millpond_cli.simulation.trace import Arrival
 from millpond_core.envelope import TIER_WORDS
-from millpond_core.settings import ModelSettings
 
 DUE_S = {TIER_REALTIME: 1.0, TIER_STANDARD: 30.0, TIER_OVERNIGHT: 120.0}
 """Scaled tiers: a minute for the seconds, an hour and a night that they stand for."""
 
-ANSWER_TOKENS = {TIER_REALTIME: 4, TIER_STANDARD: 24, TIER_OVERNIGHT: 24}
+BULK_TOKENS = 24
+ANSWER_TOKENS = {TIER_REALTIME: 4, TIER_STANDARD: BULK_TOKENS, TIER_OVERNIGHT: BULK_TOKENS}
 
 PRIORITIES = {TIER_REALTIME: 1, TIER_STANDARD: 2, TIER_OVERNIGHT: 3}
 """In Triton's queue."""
@@ -61,10 +63,18 @@ PATIENT_S = 3000.0
 CAPACITY_WAVES = 3
 """Full engines of rows by which the capacity is measured."""
 
-ALONE, BATCHER, FIRST_COME, TRITON = "realtime alone", "batcher", "first come", "Triton's own"
+PROBES = 2
+"""How often each kind of window is measured; the engine's profile is fitted to all of them."""
 
-REALTIME_PER_S = 1.0
-ALONE_S = 20.0
+CAPACITY, ALONE, BATCHER, FIRST_COME, TRITON = "capacity", "realtime alone", "batcher", "first come", "Triton's own"
+
+REALTIME_PER_S = 2.0
+"""So that the slowest of a hundred is not the slowest of all."""
+
+WARM_UP_S = 5.0
+
+REFUSED = {CHECKS_NAME: "none of these"}
+"""Metadata that names a set of checks that there is not: the batcher refuses the request as soon as it reads it."""
 
 HITS = {"realtime": 0.995, "standard": 0.999, "overnight": 1.0}
 
@@ -105,40 +115,46 @@ def tiers(
 ) -> None:
     """Deadlines kept where twice the capacity arrives in a burst: by the batcher, first come first served, by Triton.
 
-    Triton's own is its dynamic batching with priorities, on the same engine. What ./millpond simulate expects is held
-    beside the first two. The small model and real texts; sets up what is missing, and starts a Kafka, a Triton and a
+    Triton's own is its dynamic batching with priorities, on the same engine, while Kafka and the batcher have the same
+    requests and refuse them. What ./millpond simulate expects is held beside the first two, by an engine's profile that
+    is measured just before. The small model and real texts; sets up what is missing, and starts a Kafka, a Triton and a
     batcher of its own.
     """
     writable(json_file)
     place = home()
     with shown() as report, ready(place, report):
         pass
+    seen: dict[str, Sequence[Seen]] = {}
+    busy: dict[str, Mapping[str, float]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder,
         pond(place.root, port_base, Path(folder), SETTINGS) as own,
     ):
-        runs = probed(own)
-        rows_per_s = capacity(own)
-        print(f"capacity: {rows_per_s:.2f} rows/s of {ANSWER_TOKENS[TIER_STANDARD]} tokens", flush=True)
+
+        def run(name: str, played: Callable[[], Sequence[Seen]], also: Mapping[int, str] | None = None) -> None:
+            processes = {**own.processes, **(also or {})}
+            before = cpu_time.read(processes)
+            seen[name] = played()
+            busy[name] = cpu_time.cores(before, cpu_time.read(processes))
+            print(f"{name}: {len(seen[name])} requests; cores in use: {told(busy[name])}", flush=True)
+
+        bare = fitted("measured by ./millpond bench tiers", probed(own), own.rows, own.urgent_rows)
+        crowd = [Planned(0, TIER_STANDARD, text, BULK_TOKENS) for text in texts(CAPACITY_WAVES * own.rows)]
+        run(CAPACITY, lambda: play(own, crowd, scale, in_tiers=False))
+        rows_per_s = capacity(seen[CAPACITY], own.rows)
+        print(f"capacity: {rows_per_s:.2f} rows/s of {BULK_TOKENS} tokens", flush=True)
         burst = plan_of(rows_per_s, scale)
-        seen: dict[str, Sequence[Seen]] = {
-            ALONE: play(own, realtime(ALONE_S), scale, in_tiers=True),
-            BATCHER: play(own, burst, scale, in_tiers=True),
-            FIRST_COME: play(own, burst, scale, in_tiers=False),
-        }
+        play(own, realtime(WARM_UP_S), scale, in_tiers=True)
+        run(ALONE, lambda: play(own, realtime(flood_s(scale)), scale, in_tiers=True))
+        run(BATCHER, lambda: play(own, burst, scale, in_tiers=True))
+        run(FIRST_COME, lambda: play(own, burst, scale, in_tiers=False))
         machine = environment(place, own.addresses.triton_http)
-        model, rows, urgent_rows = own.model, own.rows, own.urgent_rows
-    with (
-        tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder,
-        dynamic.serving(place, Path(folder) / "triton.log") as address,
-    ):
-        seen[TRITON] = play_triton(address, model, plan_of(rows_per_s, scale))
-    found = {name: by_tier(each, scale) for name, each in seen.items()}
-    of_engine = with_overhead(
-        engine_profile.measured("measured by ./millpond bench tiers", runs, rows, urgent_rows), seen[ALONE], scale
-    )
+        with dynamic.serving(place, Path(folder) / "triton.log") as peer:
+            run(TRITON, lambda: play_triton(own, peer.address, burst, scale), {peer.process: TRITON})
+    found = {name: by_tier(seen[name], scale) for name in (ALONE, BATCHER, FIRST_COME, TRITON)}
+    of_engine = in_company(with_overhead(bare, seen[ALONE], scale), seen[CAPACITY], scale)
     expected = {
-        name: expected_of(seen[name], of_engine, scale, in_tiers=in_tiers)
+        name: by_tier(simulated(seen[name], of_engine, scale, in_tiers=in_tiers), scale)
         for name, in_tiers in ((BATCHER, True), (FIRST_COME, False))
     }
     targets = targets_of(found)
@@ -155,6 +171,8 @@ def tiers(
             "deadlines_s": {TIER_WORDS[tier]: due_s * scale for tier, due_s in DUE_S.items()},
             "settings": SETTINGS,
             "runs": found,
+            "cores_in_use": busy,
+            "engine_profile_alone": bare.model_dump(),
             "engine_profile": of_engine.model_dump(),
             "expected_by_simulation": expected,
             "targets": targets,
@@ -163,28 +181,26 @@ def tiers(
     )
 
 
-def probed(own: Pond) -> list[tuple[int, int, int, float]]:
-    """What windows of the engine, driven directly, take: as `engine_profile.fitted` has them."""
-    runs: list[tuple[int, int, int, float]] = []
-    tokens = ANSWER_TOKENS[TIER_STANDARD]
-    for rows in (1, 8, own.rows):
-        for made in (texts, short_texts):
-            asks = [Ask(text, tokens) for text in made(rows)]
-            ran = direct.run(own.addresses.triton, own.model, asks, rows)
-            runs.append((rows, ran.prompt_tokens, tokens, ran.seconds))
-    # The first one warmed the engine up.
-    return runs[1:]
+def told(busy: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {cores:.2f}" for name, cores in busy.items()) or "not known here"
 
 
-def capacity(own: Pond) -> float:
-    """Rows of bulk per second that the batcher gets out of a full engine."""
-    count = CAPACITY_WAVES * own.rows
-    sent = [own.routed(text, TIER_STANDARD, ANSWER_TOKENS[TIER_STANDARD], due_s=PATIENT_S) for text in texts(count)]
-    own.send(sent)
-    own.await_all([each.request.id for each in sent])
-    ended = sorted(own.results[each.request.id][1] for each in sent)
+def probed(own: Pond) -> list[Run]:
+    """What windows of the engine, driven directly, take."""
+
+    def probe(rows: int, made: Callable[[int], Sequence[str]]) -> Run:
+        ran = direct.run(own.addresses.triton, own.model, [Ask(text, BULK_TOKENS) for text in made(rows)], rows)
+        return Run([[each.input_tokens for each in ran.completions]], BULK_TOKENS, ran.seconds)
+
+    probe(own.rows, short_texts)  # The first one warms the engine up.
+    return [probe(rows, made) for rows in (1, 8, own.rows) for made in (texts, short_texts) for _ in range(PROBES)]
+
+
+def capacity(seen: Sequence[Seen], rows: int) -> float:
+    """Rows per second that come out of a full engine of so many rows, where all of these came at once."""
+    ended = sorted(each.seconds for each in seen if each.seconds is not None)
     # From the end of the first wave on, so that nothing is measured of a beginning.
-    return (count - own.rows) / (ended[-1] - ended[own.rows - 1])
+    return (len(ended) - rows) / (ended[-1] - ended[rows - 1])
 
 
 @cache
@@ -212,8 +228,12 @@ def plan_of(rows_per_s: float, scale: float) -> list[Planned]:
         Planned(chance.uniform(0, seconds), tier, text, ANSWER_TOKENS[tier])
         for tier, text in zip(kinds, texts(bulk), strict=True)
     ]
-    # Realtime requests go on for as long as the backlog does.
-    return sorted([*planned, *realtime(seconds * OVERLOAD)], key=lambda each: each.at_s)
+    return sorted([*planned, *realtime(flood_s(scale))], key=lambda each: each.at_s)
+
+
+def flood_s(scale: float) -> float:
+    """How long the backlog lasts, and realtime requests with it."""
+    return BURST_S * scale * OVERLOAD
 
 
 def realtime(seconds: float) -> list[Planned]:
@@ -228,7 +248,14 @@ def short_texts(count: int) -> list[str]:
     return [f"{next(NUMBERS)}: is this number even? Answer yes or no." for _ in range(count)]
 
 
-def play(own: Pond, planned: Sequence[Planned], scale: float, *, in_tiers: bool) -> list[Seen]:
+def play(
+    own: Pond,
+    planned: Sequence[Planned],
+    scale: float,
+    *,
+    in_tiers: bool,
+    metadata: Mapping[str, str] | None = None,
+) -> list[Seen]:
     """Send each at its time and wait for all. in_tiers: else all are standard and due at the end, in their order."""
     begun = time.monotonic()
     sent: list[tuple[Planned, str, float]] = []
@@ -238,7 +265,7 @@ def play(own: Pond, planned: Sequence[Planned], scale: float, *, in_tiers: bool)
         if waiting[-1].at_s <= now:
             each = waiting.pop()
             tier, due_s = (each.tier, DUE_S[each.tier] * scale) if in_tiers else (TIER_STANDARD, PATIENT_S)
-            routed = own.routed(each.text, tier, each.tokens, due_s=due_s)
+            routed = own.routed(each.text, tier, each.tokens, due_s=due_s, metadata=metadata)
             own.send([routed])
             sent.append((each, routed.request.id, time.monotonic()))
         else:
@@ -270,16 +297,20 @@ def by_tier(seen: Sequence[Seen], scale: float) -> dict[str, Any]:
     return found
 
 
-def play_triton(address: str, model: ModelSettings, planned: Sequence[Planned]) -> list[Seen]:
+def play_triton(own: Pond, address: str, planned: Sequence[Planned], scale: float) -> list[Seen]:
+    """While Kafka and the batcher are as busy as with their own: each request comes to them too, and is refused."""
     calls = [Call(each.at_s, each.text, each.tokens, PRIORITIES[each.tier]) for each in planned]
-    answers = dynamic.play(address, model, calls)
+    with ThreadPoolExecutor(1) as peer:
+        playing = peer.submit(dynamic.play, address, own.model, calls)
+        play(own, planned, scale, in_tiers=True, metadata=REFUSED)
+        answers = playing.result()
     return [
         Seen(each, answer.prompt_tokens if answer else 1, answer.seconds if answer else None)
         for each, answer in zip(planned, answers, strict=True)
     ]
 
 
-def expected_of(seen: Sequence[Seen], of_engine: EngineProfile, scale: float, *, in_tiers: bool) -> dict[str, Any]:
+def simulated(seen: Sequence[Seen], of_engine: EngineProfile, scale: float, *, in_tiers: bool) -> list[Seen]:
     """What the simulation makes of the same requests."""
     prompts = [each.prompt_tokens for each in seen if each.seconds is not None]
     usual = round(percentile(prompts, 0.5)) if prompts else 100
@@ -293,21 +324,33 @@ def expected_of(seen: Sequence[Seen], of_engine: EngineProfile, scale: float, *,
         )
         for each in seen
     ]
-    seconds = Simulation(arrivals, of_engine, 1, policy(), 1_760_000_000).run().seconds
-    return by_tier([Seen(each.planned, 1, seconds[place]) for place, each in enumerate(seen)], scale)
+    settings = batcher_settings()
+    policy = policy_of(settings, settings.batcher, settings.model_of_role("small"))
+    queue_target_s = settings.batcher.queue_target_s
+    seconds = Simulation(arrivals, of_engine, 1, policy, 1_760_000_000, queue_target_s).run().seconds
+    return [replace(each, seconds=seconds[place]) for place, each in enumerate(seen)]
 
 
 def with_overhead(bare: EngineProfile, seen_alone: Sequence[Seen], scale: float) -> EngineProfile:
     """With what a row takes from the batcher to the engine and back: of rows alone, what is beyond their steps."""
     (measured,) = by_tier(seen_alone, scale).values()
-    (steps,) = expected_of(seen_alone, bare, scale, in_tiers=True).values()
+    (steps,) = by_tier(simulated(seen_alone, bare, scale, in_tiers=True), scale).values()
     return bare.model_copy(update={"overhead_s": max((measured["p50_s"] or 0.0) - steps["p50_s"], 0.0)})
 
 
-def policy() -> Policy:
+def in_company(bare: EngineProfile, seen_crowd: Sequence[Seen], scale: float) -> EngineProfile:
+    """With what Kafka, the batcher and the bench take of its cores: so much slower as a full engine was beside them.
+
+    bare: driven directly, while they had nothing to do.
+    """
+    expected = capacity(simulated(seen_crowd, bare, scale, in_tiers=False), bare.rows)
+    return bare.slowed(expected / capacity(seen_crowd, bare.rows))
+
+
+def batcher_settings() -> BatcherSettings:
+    """Of the batcher that runs here."""
     own = {name.removeprefix("MILLPOND_BATCHER__").lower(): value for name, value in SETTINGS.items()}
-    settings = BatcherSettings.model_validate({"batcher": own})
-    return policy_of(settings, settings.batcher, settings.model_of_role("small"))
+    return BatcherSettings.model_validate({"batcher": own})
 
 
 def targets_of(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
