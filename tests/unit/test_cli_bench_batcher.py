@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
+from millpond_batcher.plan import bucket_of
 from millpond_cli.commands.bench import batching, tiers
 from millpond_cli.commands.bench.batching import Measured
 from millpond_cli.commands.bench.tiers import DUE_S, OVERLOAD, Planned, Seen
@@ -66,6 +67,13 @@ def measured(planned: Sequence[Planned], engine: EngineProfile, *, in_tiers: boo
 def test_realtime_is_asked_for_as_often_alone_as_in_the_flood() -> None:
     flood = [each for each in tiers.plan_of(8, 0.5) if each.tier == TIER_REALTIME]
     assert [each.at_s for each in flood] == [each.at_s for each in tiers.realtime(tiers.flood_s(0.5))]
+
+
+def test_windows_by_length_have_one_length_each() -> None:
+    lengths = sorted(batching.mixed_lengths(), key=bucket_of)
+    windows = [lengths[first : first + batching.MIXED_ROWS] for first in range(0, len(lengths), batching.MIXED_ROWS)]
+    assert all(len({bucket_of(length) for length in window}) == 1 for window in windows)
+    assert set(lengths) == set(batching.MIXED)
 
 
 def test_the_settings_that_are_simulated_are_those_that_are_measured() -> None:

@@ -43,6 +43,8 @@ ONE, BATCHER, CONTINUOUS = "one at a time", "batcher", "continuous"
 WINDOWS = {f"windows of {rows}": rows for rows in (8, 32, 64)}
 MIXED_FIRST, MIXED_GROUPED = "unlike, first come", "unlike, by length and prefix"
 MIXED_ROWS = 32
+"""In a window, and of each length: ordered by length, no window has two."""
+
 LONG_ONE, LONG_WINDOWS = "long prompts, one at a time", "long prompts, windows of 64"
 LONG_TOKENS = 48
 """Of their answers. A batch writes tokens faster and reads prompts hardly so: there it gains less."""
@@ -198,7 +200,12 @@ class Contest:
         """In no order, but the same one every time."""
         chance = random.Random(1)  # noqa: S311
         systems = [f"{self._mark()} {text.docstring}" for text in self._some(SYSTEM_PROMPTS)]
-        return [replace(ask, tokens=chance.choice(MIXED), system=chance.choice(systems)) for ask in self._asks(96)]
+        lengths = mixed_lengths()
+        asks = self._asks(len(lengths))
+        return [
+            replace(ask, tokens=tokens, system=chance.choice(systems))
+            for ask, tokens in zip(asks, lengths, strict=True)
+        ]
 
     def _some(self, count: int) -> Iterator[Text]:
         return itertools.islice(itertools.cycle(self._texts), count)
@@ -230,6 +237,11 @@ class Contest:
             for each in results
         ]
         return Ran(completions, [self._pond.results[each][1] - began for each in ids], seconds, 0.0)
+
+
+def mixed_lengths() -> list[int]:
+    """Of answers: a window of each, in no order, but the same one every time."""
+    return random.Random(1).sample(MIXED, len(MIXED) * MIXED_ROWS, counts=[MIXED_ROWS] * len(MIXED))  # noqa: S311
 
 
 def targets_of(measured: Mapping[str, Measured]) -> list[dict[str, Any]]:
