@@ -31,6 +31,14 @@ def test_the_burst_is_twice_the_capacity_and_can_be_done_by_the_deadlines(rows_p
     assert [each.at_s for each in planned] == sorted(each.at_s for each in planned)
 
 
+def test_two_bursts_are_alike_but_for_their_texts() -> None:
+    one, other = tiers.plan_of(4, 0.5), tiers.plan_of(4, 0.5)
+    assert [(each.at_s, each.tier, each.tokens) for each in one] == [
+        (each.at_s, each.tier, each.tokens) for each in other
+    ]
+    assert not {each.text for each in one} & {each.text for each in other}
+
+
 def seen(seconds: float | None, tier: int = TIER_STANDARD) -> Seen:
     return Seen(Planned(0, TIER_STANDARD if tier == TIER_STANDARD else TIER_REALTIME, "", 8), 10, seconds)
 

@@ -6,8 +6,9 @@ import itertools
 import random
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -66,7 +67,8 @@ CAPACITY_WAVES = 3
 PROBES = 2
 """How often each kind of window is measured; the engine's profile is fitted to all of them."""
 
-CAPACITY, ALONE, BATCHER, FIRST_COME, TRITON = "capacity", "realtime alone", "batcher", "first come", "Triton's own"
+ALONE, BATCHER, FIRST_COME, TRITON = "realtime alone", "batcher", "first come", "Triton's own"
+DIRECT, CAPACITY = "windows, driven directly", "capacity"
 
 REALTIME_PER_S = 2.0
 """So that the slowest of a hundred is not the slowest of all."""
@@ -131,26 +133,35 @@ def tiers(
         pond(place.root, port_base, Path(folder), SETTINGS) as own,
     ):
 
-        def run(name: str, played: Callable[[], Sequence[Seen]], also: Mapping[int, str] | None = None) -> None:
+        @contextmanager
+        def watched(name: str, also: Mapping[int, str] | None = None) -> Generator[None]:
             processes = {**own.processes, **(also or {})}
             before = cpu_time.read(processes)
-            seen[name] = played()
+            yield
             busy[name] = cpu_time.cores(before, cpu_time.read(processes))
-            print(f"{name}: {len(seen[name])} requests; cores in use: {told(busy[name])}", flush=True)
+            print(f"{name}: cores in use: {told(busy[name])}", flush=True)
 
-        bare = fitted("measured by ./millpond bench tiers", probed(own), own.rows, own.urgent_rows)
+        with watched(DIRECT):
+            runs = probed(own)
+        bare = fitted("measured by ./millpond bench tiers", runs, own.rows, own.urgent_rows)
         crowd = [Planned(0, TIER_STANDARD, text, BULK_TOKENS) for text in texts(CAPACITY_WAVES * own.rows)]
-        run(CAPACITY, lambda: play(own, crowd, scale, in_tiers=False))
+        with watched(CAPACITY):
+            seen[CAPACITY] = play(own, crowd, scale, in_tiers=False)
         rows_per_s = capacity(seen[CAPACITY], own.rows)
         print(f"capacity: {rows_per_s:.2f} rows/s of {BULK_TOKENS} tokens", flush=True)
-        burst = plan_of(rows_per_s, scale)
         play(own, realtime(WARM_UP_S), scale, in_tiers=True)
-        run(ALONE, lambda: play(own, realtime(flood_s(scale)), scale, in_tiers=True))
-        run(BATCHER, lambda: play(own, burst, scale, in_tiers=True))
-        run(FIRST_COME, lambda: play(own, burst, scale, in_tiers=False))
+        with watched(ALONE):
+            seen[ALONE] = play(own, realtime(flood_s(scale)), scale, in_tiers=True)
+        with watched(BATCHER):
+            seen[BATCHER] = play(own, plan_of(rows_per_s, scale), scale, in_tiers=True)
+        with watched(FIRST_COME):
+            seen[FIRST_COME] = play(own, plan_of(rows_per_s, scale), scale, in_tiers=False)
         machine = environment(place, own.addresses.triton_http)
-        with dynamic.serving(place, Path(folder) / "triton.log") as peer:
-            run(TRITON, lambda: play_triton(own, peer.address, burst, scale), {peer.process: TRITON})
+        with (
+            dynamic.serving(place, Path(folder) / "triton.log") as peer,
+            watched(TRITON, {peer.process: TRITON}),
+        ):
+            seen[TRITON] = play_triton(own, peer.address, plan_of(rows_per_s, scale), scale)
     found = {name: by_tier(seen[name], scale) for name in (ALONE, BATCHER, FIRST_COME, TRITON)}
     of_engine = in_company(with_overhead(bare, seen[ALONE], scale), seen[CAPACITY], scale)
     expected = {
@@ -167,7 +178,7 @@ def tiers(
         json_file,
         {
             "capacity_rows_per_s": round(rows_per_s, 3),
-            "requests": len(burst),
+            "requests": len(seen[BATCHER]),
             "deadlines_s": {TIER_WORDS[tier]: due_s * scale for tier, due_s in DUE_S.items()},
             "settings": SETTINGS,
             "runs": found,
@@ -219,7 +230,10 @@ NUMBERS = itertools.count()
 
 
 def plan_of(rows_per_s: float, scale: float) -> list[Planned]:
-    """Evenly spread over the burst, in an order that is the same every time."""
+    """Evenly spread over the burst, in an order that is the same every time; with texts of its own each time.
+
+    Of two bursts with the same texts the second would find all of its prompts in the engine's cache.
+    """
     chance = random.Random(1)  # noqa: S311
     seconds = BURST_S * scale
     bulk = round(OVERLOAD * rows_per_s * seconds)
