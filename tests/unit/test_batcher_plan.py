@@ -469,18 +469,28 @@ def test_overnight_requests_go_when_all_of_them_together_take_until_their_deadli
     assert step.reason == "deadline"
 
 
+@pytest.mark.parametrize("tier", [TIER_REALTIME, TIER_STANDARD])
+def test_a_request_that_is_due_at_once_does_not_make_what_has_until_the_morning_due(tier: request_pb2.Tier) -> None:
+    """Its own deadline is nearer than the margin: it must go, and nothing behind it must."""
+    held = [replace(each, deadline_s=NOW + 40_000) for each in several(30, TIER_OVERNIGHT, arrived_s=NOW - 60)]
+    left = backlog([*held, waiting(tier, 99, deadline_s=NOW + 1)])
+    assert [each.item for each in members(plan(left, BUSY, DEFAULT, NOW))] == [99]
+    assert isinstance(plan(left, BUSY, DEFAULT, NOW), Wait)
+
+
 def test_overnight_requests_go_when_they_and_what_is_expected_take_until_their_deadline() -> None:
     """As above, but for most of it being known by its tokens alone."""
     work_s = COST.mean_s(50, 50, 64) / 64
-    left = backlog([waiting(TIER_OVERNIGHT, arrived_s=NOW - 60, deadline_s=NOW + 40_000)])
+    due_s = NOW + 60 + 3000 * work_s
+    left = backlog([waiting(TIER_OVERNIGHT, arrived_s=NOW - 60, deadline_s=due_s)])
     source = Source()
-    left.expect(source, [(NOW + 60 + 3000 * work_s, 3000 * 100)])
+    left.expect(source, [(due_s, 3000 * 100)])
     assert isinstance(plan(left, BUSY, DEFAULT, NOW), Wait)
     step = plan(left, BUSY, DEFAULT, NOW + 51)
     assert isinstance(step, Batch)
     assert step.reason == "deadline"
     left = backlog([waiting(TIER_OVERNIGHT, arrived_s=NOW - 60, deadline_s=NOW + 40_000)])
-    left.expect(Source(), [(NOW + 1, 1e9)])
+    left.expect(Source(), [(NOW + 40_000, 1e9)])
     assert isinstance(plan(left, BUSY, DEFAULT, NOW), Wait), "its source is no more"
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +62,14 @@ class Room(NamedTuple):
     rows: int
     tokens: int
     of_tenant: Callable[[str], float]
+
+
+@dataclass(frozen=True)
+class Due:
+    """until_s: what has a deadline until then must start now. next_s: when that is next to change by itself."""
+
+    until_s: float
+    next_s: float
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,10 @@ class Backlog(Generic[Item]):
         self._summed_at = -math.inf
         self.next_sum_s = math.inf
         """When the sum over all that waits is to be made anew; never, while nothing has changed."""
-        self._start_of_all_s = math.inf
+        self._starts: Sequence[float] = ()
+        """From when on the engine must be kept full for all that is due until a deadline; ascending."""
+        self._due_until: Sequence[float] = ()
+        """The latest deadline of those starts and all before them."""
         self._expected: WeakKeyDictionary[Hashable, Sequence[tuple[float, float]]] = WeakKeyDictionary()
 
     def __len__(self) -> int:
@@ -184,8 +195,8 @@ class Backlog(Generic[Item]):
         self._expected[source] = due
         self._changed()
 
-    def start_of_all_s(self, now: float) -> float:
-        """From when on the engine must be kept full for everything to be done by its deadline; seconds since 1970.
+    def due(self, now: float, margin_s: float) -> Due:
+        """What must start now for it, and all that is due before it, to be done so long before its deadline.
 
         What is expected takes as long for each token as what waits here. Summed up once a second at most, since it
         looks at everything; `next_sum_s` says when the next sum is due.
@@ -198,10 +209,14 @@ class Backlog(Generic[Item]):
             token_s = sum(work for _, work in due) / tokens if tokens else 0.0
             due += ((at_s, count * token_s) for those in self._expected.values() for at_s, count in those)
             due.sort()
+            deadlines = [deadline_s for deadline_s, _ in due]
             work_s = itertools.accumulate(work for _, work in due)
-            starts = (deadline_s - until for (deadline_s, _), until in zip(due, work_s, strict=True))
-            self._start_of_all_s = min(starts, default=math.inf)
-        return self._start_of_all_s
+            starts = sorted((until - before, until) for until, before in zip(deadlines, work_s, strict=True))
+            self._starts = [start_s for start_s, _ in starts]
+            self._due_until = list(itertools.accumulate((deadline_s for _, deadline_s in starts), max))
+        place = bisect_right(self._starts, now + margin_s)
+        until_s = self._due_until[place - 1] if place else -math.inf
+        return Due(until_s, self._starts[place] - margin_s if place < len(self._starts) else math.inf)
 
     def add(self, waiting: Waiting[Item]) -> None:
         """Raises ValueError where the item waits already."""

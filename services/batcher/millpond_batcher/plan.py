@@ -17,7 +17,7 @@ from typing import Generic, Literal
 
 from millpond.v1 import request_pb2
 from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
-from millpond_batcher.backlog import Backlog, Drawn, Group, Item, Room, Waiting
+from millpond_batcher.backlog import Backlog, Drawn, Due, Group, Item, Room, Waiting
 from millpond_batcher.cost_model import Cost
 
 Reason = Literal["full", "waited", "deadline", "suspects"]
@@ -181,12 +181,12 @@ def plan(backlog: Backlog[Item], engine: Engine, policy: Policy, now: float) -> 
     now: seconds since 1970.
     Source: earliest deadline first (Liu and Layland 1973) within a tenant; between tenants deficit round robin.
     """
-    full_s = backlog.start_of_all_s(now) - policy.margin_s
+    due = backlog.due(now, policy.margin_s)
     closings = [_closing(backlog, group, engine, policy, now) for group in backlog.groups()]
     opening_s = now if _is_off_peak(policy, now) else _next_off_peak(policy, now)
-    for closing in sorted(closings, key=lambda each: _rank(backlog, each, all_is_due=full_s <= now)):
+    for closing in sorted(closings, key=lambda each: _rank(backlog, each, due)):
         tier = closing.group.tier
-        must = closing.start_s <= now or (full_s <= now and tier != TIER_REALTIME)
+        must = closing.start_s <= now or (tier != TIER_REALTIME and _is_due(backlog, closing, due))
         held = tier == TIER_OVERNIGHT and opening_s > now and not _is_idle(engine, policy)
         if not must and (held or closing.gathered_s > now):
             continue
@@ -202,7 +202,7 @@ def plan(backlog: Backlog[Item], engine: Engine, policy: Policy, now: float) -> 
         if drawn.blocked:
             # Whatever went past it would take the tokens that it waits for.
             break
-    ahead = [full_s, backlog.next_sum_s, *(at for each in closings for at in (each.gathered_s, each.start_s))]
+    ahead = [due.next_s, backlog.next_sum_s, *(at for each in closings for at in (each.gathered_s, each.start_s))]
     if any(each.group.tier == TIER_OVERNIGHT for each in closings):
         ahead.append(opening_s)
     nearest = min((at for at in ahead if now < at < math.inf), default=None)
@@ -234,12 +234,16 @@ def _closing(backlog: Backlog[Item], group: Group, engine: Engine, policy: Polic
     return _Closing(group, gathered_s, start_s, full, start_s <= now and backlog.is_pressed(group, now))
 
 
-def _rank(backlog: Backlog[Item], closing: _Closing, *, all_is_due: bool) -> tuple[int, float]:
+def _is_due(backlog: Backlog[Item], closing: _Closing, due: Due) -> bool:
+    return backlog.first_deadline_s(closing.group) <= due.until_s
+
+
+def _rank(backlog: Backlog[Item], closing: _Closing, due: Due) -> tuple[int, float]:
     if closing.group.tier == TIER_REALTIME:
         return 0, 0
     if closing.goes_first:
         return 1, closing.start_s
-    if all_is_due:
+    if _is_due(backlog, closing, due):
         return 2, backlog.first_deadline_s(closing.group)
     return 3 + TIERS.index(closing.group.tier), closing.gathered_s
 
