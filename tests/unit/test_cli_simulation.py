@@ -23,7 +23,7 @@ from millpond_cli.simulation import trace
 from millpond_cli.simulation.engine import BULK_SHARE, Running, SimulatedEngine
 from millpond_cli.simulation.engine_profile import EngineProfile
 from millpond_cli.simulation.fit import Run, fitted
-from millpond_cli.simulation.simulation import Outcome, Simulation, figures, least_replicas
+from millpond_cli.simulation.simulation import Outcome, Simulation, figures, learned, least_replicas
 from millpond_cli.simulation.trace import Arrival
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -97,6 +97,15 @@ def test_an_engine_whose_rows_wait_inside_it_is_given_fewer_at_a_time_as_by_the_
     )
     assert len(patient.seconds) == len(impatient.seconds) == len(flood)
     assert impatient.end_s > patient.end_s
+
+
+def test_what_the_batcher_has_learned_of_an_engine_is_what_rows_take_in_it_when_it_is_full() -> None:
+    """Not what one takes by itself: the others' prompts are read between its tokens."""
+    profile = EngineProfile(step_s=0.01, row_step_s=0.001, prompt_token_s=0.002)
+    crowd = [Arrival(at_s=0, prompt_tokens=100, output_tokens=50) for _ in range(192)]
+    cost = learned(crowd, profile, POLICY).bulk.cost
+    prompt_s, answer_s = profile.prompt_token_s * 100, profile.seconds(profile.rows, 0) * 50
+    assert 1.5 * (prompt_s + answer_s) < cost.mean_s(100, 50, profile.rows) < 1.5 * (profile.rows * prompt_s + answer_s)
 
 
 def test_one_row_takes_what_its_profile_says() -> None:

@@ -20,7 +20,7 @@ from millpond_cli.errors import CommandError
 from millpond_cli.here import configuration
 from millpond_cli.setup.home import home
 from millpond_cli.simulation import engine_profile, trace
-from millpond_cli.simulation.simulation import Outcome, Simulation, figures, least_replicas
+from millpond_cli.simulation.simulation import Outcome, Simulation, figures, learned, least_replicas
 from millpond_core.settings import FILE_VARIABLE, load
 
 MOST_REPLICAS = 4096
@@ -75,7 +75,8 @@ def simulate(  # noqa: PLR0917
     policy = policy_of(settings, settings.batcher, small)
 
     def outcome_of(count: int) -> Outcome:
-        return Simulation(arrivals, of_engine, count, policy, BEGINS, settings.batcher.queue_target_s).run()
+        costs = learned(arrivals, of_engine, policy)
+        return Simulation(arrivals, of_engine, count, policy, BEGINS, settings.batcher.queue_target_s, costs).run()
 
     found = figures(outcome_of(replicas), replicas, of_engine)
     console = Console()

@@ -63,15 +63,24 @@ class SimulatedEngine:
         self.busy_s = 0.0
         self.work = Work()
         self.rows = 0
+        self._area, self._since_s = 0.0, environment.now
         self.tokens = 0
         environment.process(self._run())
 
+    def area(self) -> float:
+        """Rows times seconds until now: of two looks, the difference by the time between them is the mean of rows."""
+        return self._area + self.rows * (self._environment.now - self._since_s)
+
     def take(self, row: Running) -> None:
         row.taken_s = self._environment.now
+        self._count(1)
         (self._urgent if row.urgent else self._bulk).queued.append(row)
-        self.rows += 1
         if not self._arrived.triggered:
             self._arrived.succeed()
+
+    def _count(self, rows: int) -> None:
+        self._area, self._since_s = self.area(), self._environment.now
+        self.rows += rows
 
     def _run(self) -> Generator[Any, Any, None]:
         while True:
@@ -151,6 +160,6 @@ class SimulatedEngine:
         if ended:
             gone = set(ended)
             batch.running = [row for row in batch.running if row not in gone]
-            self.rows -= len(ended)
+            self._count(-len(ended))
             for row in ended:
                 row.done(row)

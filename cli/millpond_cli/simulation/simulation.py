@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import simpy
 
@@ -15,7 +15,7 @@ from millpond.v1 import request_pb2
 from millpond.v1.request_pb2 import TIER_REALTIME
 from millpond_batcher import plan
 from millpond_batcher.backlog import Waiting
-from millpond_batcher.cost_model import Cost
+from millpond_batcher.cost_model import WINDOW, Cost, CostModel, Ran
 from millpond_batcher.limit import Limit
 from millpond_batcher.plan import Batch, Policy, Wait, backlog_of
 from millpond_cli.bench.rounds import percentile
@@ -58,10 +58,28 @@ class _Replica:
         return self.limit.rows - self.engine.rows
 
 
+@dataclass(frozen=True)
+class Costs:
+    """As in the batcher: rows that go before the others run at another speed."""
+
+    bulk: CostModel
+    urgent: CostModel
+
+    @classmethod
+    def of(cls, profile: EngineProfile) -> Self:
+        """Before any row has run: one by itself is believed to read and write as fast as the profile says."""
+        prior = Cost(profile.step_s, profile.row_step_s, profile.prompt_token_s, profile.overhead_s)
+        return cls(CostModel(prior, profile.all_rows), CostModel(prior, profile.all_rows))
+
+    def of_tier(self, tier: request_pb2.Tier) -> CostModel:
+        return self.urgent if tier == TIER_REALTIME else self.bulk
+
+
 class Simulation:
     """begins_s: seconds since 1970 at the trace's beginning: off-peak hours are hours of a day.
 
     queue_target_s: the batcher's setting: engines whose rows wait longer for their first token are given fewer.
+    costs: what the batcher has learned of such an engine before; it learns on.
     """
 
     def __init__(  # noqa: PLR0917
@@ -72,6 +90,7 @@ class Simulation:
         policy: Policy,
         begins_s: float,
         queue_target_s: float = math.inf,
+        costs: Costs | None = None,
     ) -> None:
         self._arrivals = arrivals
         self._profile = profile
@@ -85,8 +104,9 @@ class Simulation:
             )
             for _ in range(replicas)
         ]
-        cost = cost_of(profile)
-        self._backlog = backlog_of(policy, lambda _: cost, profile.rows, replicas, int)
+        self._costs = costs or Costs.of(profile)
+        self._priced = self._costs.bulk.cost
+        self._backlog = backlog_of(policy, self._cost, profile.all_rows, replicas, int)
         self._running: Counter[tuple[str, request_pb2.Tier]] = Counter()
         self._woken = 0
         self._outcome = Outcome({word: [] for word in TIERS}, Counter(), Counter())
@@ -139,10 +159,23 @@ class Simulation:
             arrival = self._arrivals[member.item]
             self._running[member.tenant, member.tier] += 1
             urgent = member.tier == TIER_REALTIME
-            done = partial(self._done, member, replica)
+            done = partial(self._done, member, replica, replica.engine.area())
             replica.engine.take(Running(arrival.prompt_tokens, arrival.output_tokens, urgent, done))
 
-    def _done(self, member: Waiting[int], replica: _Replica, row: Running) -> None:
+    def _cost(self, tier: request_pb2.Tier) -> Cost:
+        return self._costs.of_tier(tier).cost
+
+    def _learn(self, replica: _Replica, row: Running, arrival: Arrival, area: float) -> None:
+        """What the row took, for the plan of those to come. area: the replica's when it was taken."""
+        seconds = max(self._environment.now - row.taken_s, 1e-6)
+        rows = max((replica.engine.area() - area) / seconds, 1.0)
+        costs = self._costs.urgent if row.urgent else self._costs.bulk
+        costs.observe(Ran(arrival.prompt_tokens, arrival.output_tokens, rows, seconds + self._profile.overhead_s))
+        if costs.cost.differs(self._priced, self._profile.all_rows) and not row.urgent:
+            self._priced = costs.cost
+            self._backlog.reprice()
+
+    def _done(self, member: Waiting[int], replica: _Replica, area: float, row: Running) -> None:
         now = self._environment.now + self._profile.overhead_s
         if not row.urgent:
             replica.limit.answered(
@@ -152,6 +185,7 @@ class Simulation:
                 running=replica.engine.rows + 1,
             )
         arrival = self._arrivals[member.item]
+        self._learn(replica, row, arrival, area)
         word = TIER_WORDS[member.tier]
         outcome = self._outcome
         outcome.latencies_s[word].append(now - member.arrived_s)
@@ -164,9 +198,12 @@ class Simulation:
         self._turn()
 
 
-def cost_of(profile: EngineProfile) -> Cost:
-    """What a batcher that has seen this engine for a while believes of it."""
-    return Cost(profile.step_s, profile.row_step_s, profile.prompt_token_s, profile.overhead_s)
+def learned(arrivals: Sequence[Arrival], profile: EngineProfile, policy: Policy) -> Costs:
+    """What a batcher that has kept such an engine full of such requests for a while knows of it."""
+    costs = Costs.of(profile)
+    crowd = [arrival.model_copy(update={"at_s": 0.0}) for arrival in arrivals[:WINDOW]]
+    Simulation(crowd, profile, 1, policy, 0.0, costs=costs).run()
+    return costs
 
 
 def figures(outcome: Outcome, replicas: int, profile: EngineProfile) -> dict[str, Any]:

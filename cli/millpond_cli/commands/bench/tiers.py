@@ -38,7 +38,7 @@ from millpond_cli.setup.progress import shown
 from millpond_cli.setup.set_up import ready
 from millpond_cli.simulation.engine_profile import EngineProfile
 from millpond_cli.simulation.fit import Run, fitted
-from millpond_cli.simulation.simulation import Simulation
+from millpond_cli.simulation.simulation import Simulation, learned
 from millpond_cli.simulation.trace import Arrival
 from millpond_core.envelope import TIER_WORDS
 
@@ -341,7 +341,8 @@ def simulated(seen: Sequence[Seen], of_engine: EngineProfile, scale: float, *, i
     settings = batcher_settings()
     policy = policy_of(settings, settings.batcher, settings.model_of_role("small"))
     queue_target_s = settings.batcher.queue_target_s
-    seconds = Simulation(arrivals, of_engine, 1, policy, 1_760_000_000, queue_target_s).run().seconds
+    costs = learned(arrivals, of_engine, policy)
+    seconds = Simulation(arrivals, of_engine, 1, policy, 1_760_000_000, queue_target_s, costs).run().seconds
     return [replace(each, seconds=seconds[place]) for place, each in enumerate(seen)]
 
 
