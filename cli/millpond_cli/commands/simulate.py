@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,9 +75,12 @@ def simulate(  # noqa: PLR0917
     small = settings.model_of_role("small").model_copy(update={"max_rows": of_engine.all_rows})
     policy = policy_of(settings, settings.batcher, small)
 
+    costs = learned(arrivals, of_engine, policy)
+
     def outcome_of(count: int) -> Outcome:
-        costs = learned(arrivals, of_engine, policy)
-        return Simulation(arrivals, of_engine, count, policy, BEGINS, settings.batcher.queue_target_s, costs).run()
+        # Each run learns on by itself.
+        own = deepcopy(costs)
+        return Simulation(arrivals, of_engine, count, policy, BEGINS, settings.batcher.queue_target_s, own).run()
 
     found = figures(outcome_of(replicas), replicas, of_engine)
     console = Console()

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import simpy
 
@@ -15,7 +15,7 @@ from millpond.v1 import request_pb2
 from millpond.v1.request_pb2 import TIER_REALTIME
 from millpond_batcher import plan
 from millpond_batcher.backlog import Waiting
-from millpond_batcher.cost_model import WINDOW, Cost, CostModel, Ran
+from millpond_batcher.cost_model import WINDOW, Cost, Costs, Ran
 from millpond_batcher.limit import Limit
 from millpond_batcher.plan import Batch, Policy, Wait, backlog_of
 from millpond_cli.bench.rounds import percentile
@@ -58,23 +58,6 @@ class _Replica:
         return self.limit.rows - self.engine.rows
 
 
-@dataclass(frozen=True)
-class Costs:
-    """As in the batcher: rows that go before the others run at another speed."""
-
-    bulk: CostModel
-    urgent: CostModel
-
-    @classmethod
-    def of(cls, profile: EngineProfile) -> Self:
-        """Before any row has run: one by itself is believed to read and write as fast as the profile says."""
-        prior = Cost(profile.step_s, profile.row_step_s, profile.prompt_token_s, profile.overhead_s)
-        return cls(CostModel(prior, profile.all_rows), CostModel(prior, profile.all_rows))
-
-    def of_tier(self, tier: request_pb2.Tier) -> CostModel:
-        return self.urgent if tier == TIER_REALTIME else self.bulk
-
-
 class Simulation:
     """begins_s: seconds since 1970 at the trace's beginning: off-peak hours are hours of a day.
 
@@ -104,9 +87,9 @@ class Simulation:
             )
             for _ in range(replicas)
         ]
-        self._costs = costs or Costs.of(profile)
+        self._costs = costs or believed(profile)
         self._priced = self._costs.bulk.cost
-        self._backlog = backlog_of(policy, self._cost, profile.all_rows, replicas, int)
+        self._backlog = backlog_of(policy, self._costs.of_tier, profile.all_rows, replicas, int)
         self._running: Counter[tuple[str, request_pb2.Tier]] = Counter()
         self._woken = 0
         self._outcome = Outcome({word: [] for word in TIERS}, Counter(), Counter())
@@ -162,9 +145,6 @@ class Simulation:
             done = partial(self._done, member, replica, replica.engine.area())
             replica.engine.take(Running(arrival.prompt_tokens, arrival.output_tokens, urgent, done))
 
-    def _cost(self, tier: request_pb2.Tier) -> Cost:
-        return self._costs.of_tier(tier).cost
-
     def _learn(self, replica: _Replica, row: Running, arrival: Arrival, area: float) -> None:
         """What the row took, for the plan of those to come. area: the replica's when it was taken."""
         seconds = max(self._environment.now - row.taken_s, 1e-6)
@@ -198,9 +178,15 @@ class Simulation:
         self._turn()
 
 
+def believed(profile: EngineProfile) -> Costs:
+    """Before any row has run: one by itself is believed to read and write as fast as the profile says."""
+    prior = Cost(profile.step_s, profile.row_step_s, profile.prompt_token_s, profile.overhead_s)
+    return Costs(prior, profile.all_rows)
+
+
 def learned(arrivals: Sequence[Arrival], profile: EngineProfile, policy: Policy) -> Costs:
     """What a batcher that has kept such an engine full of such requests for a while knows of it."""
-    costs = Costs.of(profile)
+    costs = believed(profile)
     crowd = [arrival.model_copy(update={"at_s": 0.0}) for arrival in arrivals[:WINDOW]]
     Simulation(crowd, profile, 1, policy, 0.0, costs=costs).run()
     return costs

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from millpond.v1 import request_pb2
+from millpond.v1.request_pb2 import TIER_REALTIME
+
 WINDOW = 256
 """Rows that are remembered: an engine that changes (other work beside it, a reload) is learned anew within so many."""
 
@@ -114,6 +117,19 @@ class CostModel:
             weights = np.minimum(1.0, HUBER_K * spread / np.maximum(np.abs(residuals), 1e-12))
         late = max(float(np.quantile((seconds - features @ found) / scale, LATE_QUANTILE)), 0.0)
         return Cost(*map(float, found), late=late)
+
+
+class Costs:
+    """Of one model: rows that go before the others run at another speed, and are learned by themselves."""
+
+    def __init__(self, prior: Cost, rows: int) -> None:
+        """As `CostModel` takes them."""
+        self.bulk = CostModel(prior, rows)
+        self.urgent = CostModel(prior, rows)
+
+    def of_tier(self, tier: request_pb2.Tier) -> Cost:
+        """The latest."""
+        return (self.urgent if tier == TIER_REALTIME else self.bulk).cost
 
 
 def _features(ran: Ran) -> Sequence[float]:

@@ -16,12 +16,11 @@ from weakref import WeakKeyDictionary
 from opentelemetry.trace import Span
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
-from millpond.v1.request_pb2 import TIER_REALTIME
 from millpond_batcher import plan
 from millpond_batcher.ahead import ahead, demand
 from millpond_batcher.canary import Canary
 from millpond_batcher.chat_prompt import ChatPrompt
-from millpond_batcher.cost_model import Cost, CostModel, Ran
+from millpond_batcher.cost_model import Costs, Ran
 from millpond_batcher.engine import Completion
 from millpond_batcher.plan import Batch, Wait, backlog_of, fits, retry_after_s
 from millpond_batcher.quality import Checks, Failed
@@ -94,10 +93,9 @@ class Lane:
         self._crashed = crashed
         self._prompt = ChatPrompt(model.chat_template)
         prior = prior_of(settings, model)
-        # Rows that go before the others run at another speed.
-        self._costs = {urgent: CostModel(prior, model.max_rows) for urgent in (False, True)}
+        self._costs = Costs(prior, model.max_rows)
         self._priced = prior
-        self._backlog = backlog_of(policy, self._cost, model.max_rows, len(replicas), Row)
+        self._backlog = backlog_of(policy, self._costs.of_tier, model.max_rows, len(replicas), Row)
         self._checks = {name: each.checks() for name, each in settings.checks.items()}
         self._canary = Canary(settings.canary_rows, settings.canary_failed)
         self._held: dict[BatchName, dict[Row, None]] = {}
@@ -432,7 +430,7 @@ class Lane:
         now = monotonic()
         seconds = max(now - began, 1e-6)
         rows = max((replica.area() - area) / seconds, 1.0)
-        costs = self._costs[row.urgent]
+        costs = self._costs.urgent if row.urgent else self._costs.bulk
         costs.observe(Ran(completion.input_tokens, completion.output_tokens, rows, seconds))
         if costs.cost.differs(self._priced, self._model.max_rows) and not row.urgent:
             self._priced = costs.cost
@@ -441,9 +439,6 @@ class Lane:
         self._backlog.refund(row.waiting, row.waiting.tokens - used)
         if completion.first_token_s is not None and not row.urgent:
             replica.limit.answered(sent_s=began, now=now, waited_s=completion.first_token_s, running=replica.rows)
-
-    def _cost(self, tier: request_pb2.Tier) -> Cost:
-        return self._costs[tier == TIER_REALTIME].cost
 
     def _answer(self, row: Row, span: Span, completion: Completion, seconds: float) -> None:
         name = self._model.name
@@ -509,7 +504,7 @@ class Lane:
         # The call was one, whoever shares its answer.
         row.first.routed.attempts[-1].usage.CopyFrom(usage)
         now = self._clock.now()
-        latest_s = now + self._cost(row.waiting.tier).run_s(
+        latest_s = now + self._costs.of_tier(row.waiting.tier).run_s(
             row.waiting.prompt_tokens, row.waiting.max_tokens, self._model.max_rows
         )
         if row.checks and row.checks.retry and not row.again and latest_s < row.waiting.deadline_s:
