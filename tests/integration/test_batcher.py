@@ -9,7 +9,7 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
@@ -191,7 +191,7 @@ def test_a_request_for_a_model_that_is_not_in_triton_is_refused(pond: Pond) -> N
 def test_each_request_is_one_trace_and_its_batch_is_linked_to_it(pond: Pond) -> None:
     results = pond.answer([routed(text) for text in QUESTIONS[:10]])
     wanted = {result.trace_id for result in results}
-    spans = spans_until(pond.traces, lambda those: {trace_of(span) for span in those if named(span, "chat")} >= wanted)
+    spans = spans_until(pond.traces, lambda those: told_whole(those, wanted))
     by_id = {span["context"]["span_id"]: span for span in spans}
     batches = {span["context"]["span_id"]: span for span in spans if span["name"] == "batch"}
     chats = [span for span in spans if named(span, "chat") and trace_of(span) in wanted]
@@ -256,10 +256,23 @@ def test_rows_that_run_when_the_model_is_unloaded_and_loaded_again_are_answered_
 def spans_until(traces: Path, enough: Callable[[Sequence[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        spans = [json.loads(line) for line in traces.read_text().splitlines()] if traces.exists() else []
+        lines = traces.read_text().splitlines(keepends=True) if traces.exists() else []
+        # The last line may be half written.
+        spans = [json.loads(line) for line in lines if line.endswith("\n")]
         if enough(spans):
             return spans
         assert time.monotonic() < deadline, "spans are missing"
+
+
+def told_whole(spans: Sequence[Mapping[str, Any]], wanted: Set[str]) -> bool:
+    """Whether each wanted trace has its call of the model, and that call its parent and its batch. A batch ends after
+    the last of its calls and may be exported after it."""
+    told = {span["context"]["span_id"] for span in spans}
+    calls = [span for span in spans if named(span, "chat") and trace_of(span) in wanted]
+    around = {call["parent_id"] for call in calls} | {
+        link["context"]["span_id"] for call in calls for link in call["links"]
+    }
+    return {trace_of(call) for call in calls} >= wanted and told >= around
 
 
 def named(span: Mapping[str, Any], operation: str) -> bool:

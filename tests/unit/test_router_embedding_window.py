@@ -48,13 +48,36 @@ def test_it_never_leaves_its_bounds_and_always_lets_one_call_through(calls: list
         assert SMALLEST <= window.rows <= LARGEST
 
 
-def test_calls_wait_once_it_is_full() -> None:
+def test_a_call_takes_half_of_it_so_that_another_is_on_its_way_meanwhile() -> None:
     window = EmbeddingWindow(TIMEOUT_S, rows=32)
-    window.asked(20, now=0)
-    assert window.room(12)
-    assert not window.room(13)
-    window.answered(20, TIMEOUT_S / 2)
-    assert window.room(500), "what is larger than the window goes alone"
+    assert window.room(500) == 16
+    window.asked(16, now=0)
+    assert window.room(500) == 16
+    window.asked(16, now=0)
+    assert window.room(1) == 0, "it is full"
+    window.answered(16, TIMEOUT_S / 2)
+    assert window.room(500) == 16
+
+
+def test_a_call_is_whole_or_takes_at_least_a_half_of_its_share() -> None:
+    window = EmbeddingWindow(TIMEOUT_S, rows=32)
+    window.asked(25, now=0)
+    assert window.room(500) == 0, "7 of 16"
+    assert window.room(7) == 7, "all that there is"
+    window.answered(1, TIMEOUT_S / 2)
+    assert window.room(500) == 8
+
+
+@given(st.integers(1, 100), st.lists(st.integers(1, 100)))
+def test_it_is_never_asked_for_more_than_it_holds(rows: int, wanted: list[int]) -> None:
+    window = EmbeddingWindow(TIMEOUT_S, rows=max(rows, SMALLEST))
+    asked = 0
+    for each in wanted:
+        if room := window.room(each):
+            assert room <= each
+            window.asked(room, now=0)
+            asked += room
+        assert asked <= window.rows
 
 
 @pytest.mark.parametrize("rows_per_s", [20, 60, 200, 1000])

@@ -184,6 +184,11 @@ class Stack:
         """Instance → what it is doing."""
         return self._running().states()
 
+    @property
+    def processes(self) -> Mapping[int, str]:
+        """Instance by the id of its process."""
+        return {state.identity.pid: name for name, state in self.status().items() if state.identity}
+
     def kill(self, name: str) -> None:
         """SIGKILL an instance and all its processes, as a crash would; it is started again after the back-off."""
         self._call(self._running().kill(name))

@@ -12,8 +12,9 @@ from embedder_engine import EmbedderUnavailable, Embeddings
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-ROWS_AT_ONCE = 16
-"""Rows of similar length that share a call. More gain nothing on a CPU (515/s at 32) and pad more."""
+ROWS_AT_ONCE = 8
+"""Rows of similar length that share a call: on two cores, questions of 13 tokens went through at 395/s in eights, 365/s
+in sixteens and 290/s in thirty-twos, which pad more. Also what a batch is cut into for the cores to share."""
 
 
 class Int8Engine:
@@ -29,10 +30,11 @@ class Int8Engine:
         built_for = str(model.get_rt_info(["millpond", "version"]).astype(str))
         if built_for != version:
             raise EmbedderUnavailable(f"{graph} was built for {built_for}, not {version}: run models/prepare.py")
-        # One stream over all cores: the queue in front makes batches, so latency is what is left to win.
+        # A call to each core, not all cores to each call: no core waits for another at the end of every layer, which
+        # is a fifth more texts a second and a fifth less of the processors.
         # Activations share a scale in groups of 32, as the weights do; this is also the plugin's default today.
-        settings = {"PERFORMANCE_HINT": "LATENCY", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "32"}
-        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        settings = {"PERFORMANCE_HINT": "THROUGHPUT", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "32"}
+        self._calls = openvino.AsyncInferQueue(core.compile_model(model, "CPU", settings))
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -40,24 +42,33 @@ class Int8Engine:
         self.dimension = int(json.loads((folder / "config.json").read_text())["hidden_size"])
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
+        """texts: one or more."""
         whole = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         tokens = np.array([len(ids) for ids in whole], dtype=np.int32)
         # A text that is too long keeps its opening and the closing special token.
         cut = [ids if len(ids) <= self._reads else [*ids[: self._reads - 1], ids[-1]] for ids in whole]
         vectors = np.empty((len(cut), self.dimension), dtype=np.float32)
         by_length = sorted(range(len(cut)), key=lambda row: len(cut[row]))
-        for first in range(0, len(by_length), ROWS_AT_ONCE):
-            rows = by_length[first : first + ROWS_AT_ONCE]
-            vectors[rows] = self._forward([cut[row] for row in rows])
+
+        def answered(request: openvino.InferRequest, rows: list[int]) -> None:
+            vectors[rows] = request.get_output_tensor(0).data
+
+        self._calls.set_callback(answered)
+        size = min(ROWS_AT_ONCE, -(-len(cut) // len(self._calls)))
+        # The longest first: the last to end is then a short one.
+        for first in reversed(range(0, len(by_length), size)):
+            rows = by_length[first : first + size]
+            self._calls.start_async(_inputs([cut[row] for row in rows]), rows)
+        self._calls.wait_all()
         return Embeddings(vectors, tokens)
 
-    def _forward(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        shape = (len(rows), max(len(row) for row in rows))
-        ids = np.zeros(shape, dtype=np.int32)
-        mask = np.zeros(shape, dtype=np.int32)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = row
-            mask[index, : len(row)] = 1
-        self._request.infer({"ids": ids, "mask": mask})
-        # The request owns its output and overwrites it at the next call.
-        return self._request.get_output_tensor(0).data.copy()
+
+def _inputs(rows: Sequence[Sequence[int]]) -> dict[str, NDArray[np.int32]]:
+    """Padded to the longest."""
+    shape = (len(rows), max(len(row) for row in rows))
+    ids = np.zeros(shape, dtype=np.int32)
+    mask = np.zeros(shape, dtype=np.int32)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = row
+        mask[index, : len(row)] = 1
+    return {"ids": ids, "mask": mask}

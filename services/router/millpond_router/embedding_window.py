@@ -39,9 +39,15 @@ class EmbeddingWindow:
     def closed(self, now: float) -> bool:
         return now < self._closed_until
 
-    def room(self, rows: int) -> bool:
-        """Whether so many more may be asked. What is larger than the window goes alone."""
-        return self._in_flight == 0 or self._in_flight + rows <= self.rows
+    def room(self, wanted: int) -> int:
+        """How many rows may be asked in a call now; 0 where it is better to wait.
+
+        A call takes half of the window, so that one is on its way while another is computed. What is left beside them
+        is not asked row by row: small calls cost the embedder more a row (as TCP's silly window, RFC 813).
+        """
+        most = max(1, int(self.rows) // 2)
+        rows = min(wanted, most, int(self.rows) - self._in_flight)
+        return rows if rows in (wanted, most) or 2 * rows >= most else 0
 
     def asked(self, rows: int, now: float) -> None:
         self._in_flight += rows

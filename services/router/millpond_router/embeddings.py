@@ -48,18 +48,21 @@ class WindowedEmbeddings:
     async def of(self, texts: Sequence[str], *, urgent: bool) -> list[envelope_pb2.Embedding | None]:
         """One per text, in their order. Those of urgent requests have their turn first."""
         different = list(dict.fromkeys(texts))
-        size = min(ROWS, int(self._window.rows))
-        parts = [different[first : first + size] for first in range(0, len(different), size)]
-        answers = await asyncio.gather(*(self._embed(part, urgent) for part in parts))
-        found = dict(zip(different, chain.from_iterable(answers), strict=True))
-        return [found[text] for text in texts]
+        calls: list[asyncio.Task[Sequence[envelope_pb2.Embedding | None]]] = []
+        until = asyncio.get_running_loop().time() + (self._urgent_s if urgent else self._patient_s)
+        first = 0
+        while first < len(different) and (rows := await self._turn(len(different) - first, urgent, until)):
+            part = different[first : first + rows]
+            # Counted before anybody else is told that there is room.
+            self._window.asked(rows, time.monotonic())
+            calls.append(asyncio.create_task(self._embed(part, urgent)))
+            first += rows
+        answers = chain.from_iterable(await asyncio.gather(*calls))
+        found = dict(zip(different, answers, strict=False))
+        return [found.get(text) for text in texts]
 
     async def _embed(self, texts: Sequence[str], urgent: bool) -> Sequence[envelope_pb2.Embedding | None]:
-        rows, window = len(texts), self._window
-        if not await self._turn(rows, urgent):
-            return [None] * rows
-        asked_at = time.monotonic()
-        window.asked(rows, asked_at)
+        rows, window, asked_at = len(texts), self._window, time.monotonic()
         try:
             embeddings = await self._embedder.embed(texts, self._urgent_s if urgent else SILENT_S)
         except EngineError as failure:
@@ -74,23 +77,26 @@ class WindowedEmbeddings:
             async with self._changed:
                 self._changed.notify_all()
 
-    async def _turn(self, rows: int, urgent: bool) -> bool:
-        """Wait for room. False where there is none in time, or nobody to ask."""
+    async def _turn(self, wanted: int, urgent: bool, until: float) -> int:
+        """Wait for room: how many rows it is. 0 where there is none in time, or nobody to ask.
+
+        until: of the event loop's clock.
+        """
         window = self._window
         self._urgent_waiting += urgent
 
         def mine() -> bool:
             first = urgent or not self._urgent_waiting
-            return (first and window.room(rows)) or window.closed(time.monotonic())
+            return (first and window.room(wanted) > 0) or window.closed(time.monotonic())
 
         try:
-            async with asyncio.timeout(self._urgent_s if urgent else self._patient_s), self._changed:
+            async with asyncio.timeout_at(until), self._changed:
                 await self._changed.wait_for(mine)
         except TimeoutError:
-            return False
+            return 0
         finally:
             self._urgent_waiting -= urgent
-        return not window.closed(time.monotonic())
+        return 0 if window.closed(time.monotonic()) else min(ROWS, window.room(wanted))
 
     def _report(self, failure: EngineError) -> None:
         now = time.monotonic()

@@ -34,7 +34,12 @@ EXAMPLES_RETRY_S = 5.0
 """Between two tries to embed the rules' examples while the embedder is away."""
 
 
+TOGETHER = 16
+"""Requests that are decided without a look at what came meanwhile: some 10 ms. The embedder that has answered waits for
+the next texts, and a realtime request for its turn."""
+
 MaybeEmbeddings = Sequence[envelope_pb2.Embedding | None]
+MaybeReadings = Sequence[Reading | None]
 
 
 class Embeddings(Protocol):
@@ -111,11 +116,11 @@ class Routing:
         open_ones = [each.taken for each in items if isinstance(each.taken, Accepted) and not each.taken.refused]
         texts = [prompt_text(each.routed.request) for each in open_ones]
         embeddings, encoded = await self._vectors(texts, urgent)
-        readings = self._brain.readings(texts, encoded)
-        others = self._shadow.readings(texts, encoded) if self._shadow else [None] * len(texts)
-        found = zip(embeddings, readings, others, strict=True)
+        found = zip(embeddings, *await self._readings(texts, encoded), strict=True)
         outgoing: list[Outgoing] = []
-        for item in items:
+        for number, item in enumerate(items):
+            if number % TOGETHER == 0:
+                await asyncio.sleep(0)
             match item.taken:
                 case Outgoing():
                     outgoing.append(item.taken)
@@ -133,6 +138,17 @@ class Routing:
             found = await embeddings
             return found, found
         return await asyncio.gather(embeddings, self._encoder.of(texts, urgent=urgent))
+
+    async def _readings(self, texts: Sequence[str], encoded: MaybeEmbeddings) -> tuple[MaybeReadings, MaybeReadings]:
+        """(the heads', the candidate's)"""
+        readings: list[Reading | None] = []
+        others: list[Reading | None] = []
+        for first in range(0, len(texts), TOGETHER):
+            part = slice(first, first + TOGETHER)
+            readings += self._brain.readings(texts[part], encoded[part])
+            others += self._shadow.readings(texts[part], encoded[part]) if self._shadow else [None] * len(texts[part])
+            await asyncio.sleep(0)
+        return readings, others
 
     async def keep_examples(self) -> None:
         """Keep the rules' examples embedded by the embedder that embeds the requests. Never returns."""

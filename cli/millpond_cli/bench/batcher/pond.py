@@ -50,8 +50,7 @@ class Pond:
     @property
     def processes(self) -> Mapping[int, str]:
         """Its components by their process, and this one."""
-        running = {each.identity.pid: name for name, each in self._stack.status().items() if each.identity}
-        return {**running, os.getpid(): "bench"}
+        return {**self._stack.processes, os.getpid(): "bench"}
 
     def send(self, requests: Sequence[envelope_pb2.Routed]) -> None:
         for routed in requests:

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 
 from millpond_cli import metrics_page, stack
+from millpond_cli.bench import cpu_time
 from millpond_cli.bench.rounds import interleaved, ratio
 from millpond_cli.commands.eval.router import table
 from millpond_cli.commands.options import Config, PortBase, existing
@@ -103,7 +104,8 @@ def through_kafka(
     from millpond_cli.bench.throughput import Passage, make_topics
 
     only = {"kafka", "topics", "triton", "router"}
-    bodies = (_body(text, number) for number, text in enumerate(cycle(texts)))
+    # No two are the same: what is asked again is embedded only once. The contenders have what is equally long.
+    asked = (f"{text} ({number})" for number, text in enumerate(cycle(texts)))
     with ExitStack() as open_:
         # Topics of its own each time, and nothing of a stack that a person keeps.
         run = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="millpond-bench-")))
@@ -115,18 +117,23 @@ def through_kafka(
         routed = open_.enter_context(closing(Passage(settings, topics.REQUESTS, topics.ROUTED)))
         bare = open_.enter_context(closing(Passage(settings, SOURCE, TARGET)))
         for each in (routed, bare):
-            each.rate(list(islice(bodies, WARM_UP)))
+            each.rate(_bodies(islice(asked, WARM_UP)))
         embedded = Embedded(running.addresses.triton_metrics)
+        busy: list[dict[str, float]] = []
 
         def through_the_router() -> Sequence[float]:
+            processes = dict(running.processes) | {os.getpid(): "bench"}
+            before = cpu_time.read(processes)
             with embedded:
-                return [routed.rate(list(islice(bodies, REQUESTS)))]
+                rate = routed.rate(_bodies(islice(asked, REQUESTS)))
+            busy.append(cpu_time.cores(before, cpu_time.read(processes)))
+            return [rate]
 
         measured = interleaved(
             {
-                "embedder alone": lambda: [asyncio.run(_embedder_rate(settings, texts))],
+                "embedder alone": lambda: [asyncio.run(_embedder_rate(settings, list(islice(asked, REQUESTS))))],
                 "router": through_the_router,
-                "bare Faust": lambda: [bare.rate(list(islice(bodies, REQUESTS)))],
+                "bare Faust": lambda: [bare.rate(_bodies(islice(asked, REQUESTS)))],
             },
             rounds,
             lambda line: report("bench", line),
@@ -136,6 +143,7 @@ def through_kafka(
         "router_of_embedder_alone": round(ratio(measured["router"], measured["embedder alone"]).median, 3),
         "embedder_rows_per_batch": round(embedded.rows / embedded.calls, 1) if embedded.calls else None,
         "embedded_share": round(embedded.rows / (rounds * REQUESTS), 3),
+        "cores": {name: round(median(each.get(name, 0.0) for each in busy), 3) for name in busy[0]},
     }
 
 
@@ -155,9 +163,10 @@ class Embedded:
         self.calls += since.total("nv_inference_exec_count_total", model="embedder")
 
 
-def _body(text: str, number: int) -> bytes:
-    # No two are the same: what is asked again would be embedded only once in a batch.
-    return json.dumps({"messages": [{"role": "user", "content": f"{text} ({number})"}], "tier": "overnight"}).encode()
+def _bodies(texts: Iterable[str]) -> list[bytes]:
+    return [
+        json.dumps({"messages": [{"role": "user", "content": text}], "tier": "overnight"}).encode() for text in texts
+    ]
 
 
 async def _embedder_rate(settings: Settings, texts: Sequence[str]) -> float:
