@@ -197,6 +197,29 @@ async def test_what_was_finished_out_of_order_is_not_done_again(cluster: Cluster
     assert line.results() == sorted(f"k{number}" for number in range(10))
 
 
+async def test_a_finished_record_waits_for_others_in_its_transaction_and_an_urgent_one_for_none(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    settings = ProcessorSettings(transaction_records=3, linger_s=3600)
+    line = Line(cluster, tmp_path, partitions=1, settings=settings)
+    for number in range(5):
+        line.send(f"k{number}")
+    processor, bench = line.replica(auto=False)
+    async with running(processor) as task:
+        await until(lambda: len(bench.held) == 5, task)
+        first, urgent, second, third, last = bench.held
+        bench.answer(first)
+        bench.answer(urgent, urgent=True)
+        await until(lambda: bool(line.results()), task)
+        assert line.results() == ["k1"]
+        bench.answer(second)
+        bench.answer(third)
+        await until(lambda: len(line.results()) == 4, task)
+        bench.held = []
+        bench.answer(last)
+    assert line.results() == [f"k{number}" for number in range(5)], "nobody waits for more once it is told to stop"
+
+
 async def test_a_rebalance_in_the_middle_neither_loses_nor_doubles(cluster: Cluster, tmp_path: Path) -> None:
     line = Line(cluster, tmp_path, partitions=4)
     for number in range(40):

@@ -68,7 +68,13 @@ STAGES = {"admit": REQUESTED, "work": ADMITTED}
 """Stage → the topic that it reads. The first one claims, and passes on to the second or answers itself."""
 
 SETTINGS = ProcessorSettings(
-    max_poll_records=2, max_in_flight=4, transaction_records=3, move_after_s=MOVE_AFTER_S, commit_s=1e6, drain_s=1e6
+    max_poll_records=2,
+    max_in_flight=4,
+    transaction_records=3,
+    linger_s=0,
+    move_after_s=MOVE_AFTER_S,
+    commit_s=1e6,
+    drain_s=1e6,
 )
 """Small bounds, so that few records pause a partition and fill a transaction; no wait ends by the wall clock."""
 

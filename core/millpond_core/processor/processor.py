@@ -60,9 +60,11 @@ TAKEN_AHEAD = 200
 class ProcessorSettings:
     """max_in_flight: records of one partition taken and not finished, beyond which it is paused.
 
-    transaction_records: records finished in one transaction. scout_records: unread records of which a row is kept (53
-    bytes). move_after_s: seconds that one record may hold back the
-    position of others that are finished. drain_s: seconds that `stop` waits for what is in flight.
+    transaction_records: records finished in one transaction, at most. linger_s: seconds that a finished record waits
+    for others in its transaction, if it is not urgent: a transaction costs the broker as much as a hundred records do,
+    and what is urgent waits for its end. scout_records: unread records of which a row is kept (53 bytes). move_after_s:
+    seconds that one record may hold back the position of others that are finished. drain_s: seconds that `stop` waits
+    for what is in flight.
     commit_s: seconds after which a transaction's end is not waited for any more, and the process must end: after a
     broker's restart librdkafka's send_offsets_to_transaction was seen to wait for ever, whatever its timeout says. The
     broker has given the transaction up long before (`confluent_broker.TRANSACTION_MS`): waiting on would gain nothing.
@@ -71,6 +73,7 @@ class ProcessorSettings:
     max_poll_records: int = 500
     max_in_flight: int = 500
     transaction_records: int = 500
+    linger_s: float = 0.05
     scout_records: int = 1_000_000
     move_after_s: float = 60.0
     drain_s: float = 20.0
@@ -153,6 +156,7 @@ class Strategy(Protocol):
 class _Completion:
     taken: Taken
     outgoing: Sequence[Outgoing]
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +267,7 @@ class Processor:
         self._quiet = 0 if progress or polled.records else self._quiet + 1
 
     def _patience(self) -> float:
-        if self._urgent or self._bulk:
+        if self._urgent or self._bulk_is_due():
             return BUSY_POLL_S if self._retries else 0
         if not self.in_flight:
             return IDLE_POLL_S
@@ -402,7 +406,7 @@ class Processor:
         taken.finished = True
         if taken.claimed and self._claims and taken.record.key:
             outgoing = [*outgoing, self._claims.outgoing(taken.record.partition.number, taken.record.key)]
-        (self._urgent if urgent else self._bulk).append(_Completion(taken, outgoing))
+        (self._urgent if urgent else self._bulk).append(_Completion(taken, outgoing, self._clock.now()))
         return True
 
     def _move_blocking(self) -> None:
@@ -428,14 +432,22 @@ class Processor:
             return False
         progress = False
         size = self._settings.transaction_records
-        for queue in (self._urgent, self._bulk):
-            while queue:
-                batch = queue[:size]
-                if not await self._transact(batch):
-                    return progress
-                del queue[: len(batch)]
-                progress = True
+        while queue := self._urgent or (self._bulk if self._bulk_is_due() else None):
+            batch = queue[:size]
+            if not await self._transact(batch):
+                return progress
+            del queue[: len(batch)]
+            progress = True
         return progress
+
+    def _bulk_is_due(self) -> bool:
+        """Whether what is finished and not urgent has waited long enough for others, or nothing more will come."""
+        if not self._bulk:
+            return False
+        if len(self._bulk) >= self._settings.transaction_records or self._stopping.is_set():
+            return True
+        # A clock that was set back does not hold it.
+        return not 0 <= self._clock.now() - self._bulk[0].at < self._settings.linger_s
 
     async def _transact(self, batch: Sequence[_Completion]) -> bool:
         """One transaction. False where it was aborted and is to be tried again."""

@@ -313,6 +313,12 @@ class Lane:
                 return
             self._send(step, answering)
 
+    def _turn_soon(self) -> None:
+        """Once for all rows that end together."""
+        if self._timer:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(0, self._turn)
+
     def _send_apart(self, replica: Replica) -> None:
         deaths = min(self._suspects.values())
         those = [row for row, each in self._suspects.items() if each == deaths]
@@ -368,7 +374,7 @@ class Lane:
         if row.jobs:
             # Its replica is away and another one will do, or its answer is wanted once more.
             self._wait(row)
-        self._turn()
+        self._turn_soon()
 
     # One row
 
