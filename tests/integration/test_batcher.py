@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from confluent_kafka import Consumer, Producer
 from google.protobuf import json_format
 from tritonclient.grpc import InferenceServerClient
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cli import metrics_page
-from millpond_cli.here import settings_of
+from millpond_cli.here import CONFIGURATION, settings_of
 from millpond_cli.stack import Stack, free_port_base
 from millpond_core import topics
 from millpond_core.envelope import BATCH_TOPICS, routed_record
@@ -36,7 +37,8 @@ PATIENCE_S = 180.0
 
 TIERS = (request_pb2.TIER_REALTIME, request_pb2.TIER_STANDARD, request_pb2.TIER_OVERNIGHT)
 
-MODEL = "smollm2-135m"
+MODEL, OTHER = "smollm2-135m", "smollm2-135m-too"
+"""OTHER is a model of its own to the batcher, whoever serves it."""
 
 
 @dataclass
@@ -103,8 +105,13 @@ def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
     only = {"kafka", "topics", "triton", "batcher"}
     traces = run / "spans.jsonl"
     environment = {"MILLPOND_TRACES_FILE": str(traces), "MILLPOND_BATCHER__OVERNIGHT_WAIT_S": "2"}
-    with Stack(HOME, free_port_base(), only=only, environment=environment, run=run) as stack:
-        settings = settings_of(stack.addresses)
+    config = run / "millpond.yaml"
+    shipped = yaml.safe_load(CONFIGURATION.read_text())
+    first = shipped["models"][0]
+    shipped["models"].append({**{name: first[name] for name in first if name != "role"}, "name": OTHER})
+    config.write_text(yaml.safe_dump(shipped))
+    with Stack(HOME, free_port_base(), only=only, config=config, environment=environment, run=run) as stack:
+        settings = settings_of(stack.addresses, config)
         producer = Producer(settings.kafka_client({"partitioner": "murmur2_random"}))
         reading: Mapping[str, str] = {
             "group.id": "test",
@@ -120,7 +127,12 @@ def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
 
 
 def routed(
-    text: str, tier: request_pb2.Tier = request_pb2.TIER_STANDARD, *, due_s: float = 600, **params: Any
+    text: str,
+    tier: request_pb2.Tier = request_pb2.TIER_STANDARD,
+    *,
+    model: str = MODEL,
+    due_s: float = 600,
+    **params: Any,
 ) -> envelope_pb2.Routed:
     """As the cache sends it on. due_s: seconds until its deadline."""
     made = envelope_pb2.Routed(
@@ -131,7 +143,7 @@ def routed(
             messages=[request_pb2.Message(role="user", content=text)],
             params=json_format.ParseDict({"max_tokens": 12, **params}, request_pb2.Params()),
         ),
-        decision=result_pb2.Decision(tier=tier, route=result_pb2.ROUTE_SMALL, model=MODEL),
+        decision=result_pb2.Decision(tier=tier, route=result_pb2.ROUTE_SMALL, model=model),
         format=envelope_pb2.WIRE_FORMAT_PROTOBUF,
     )
     now = time.time_ns()
@@ -153,6 +165,15 @@ def test_requests_of_all_tiers_are_answered_once_each(pond: Pond) -> None:
     assert all(result.usage.input_tokens > 0 and 0 < result.usage.output_tokens <= 12 for result in results)
     assert {result.served_by.model for result in results} == {MODEL}
     assert all(len(pond.results[result.id]) == 1 for result in results)
+
+
+def test_several_models_are_served_at_once_each_in_batches_of_its_own(pond: Pond) -> None:
+    asked = [routed(text, model=model) for text, model in zip(QUESTIONS[:40], cycle((MODEL, OTHER)), strict=False)]
+    results = pond.answer(asked)
+    assert {result.status for result in results} == {result_pb2.STATUS_OK}
+    assert [result.served_by.model for result in results] == [each.decision.model for each in asked]
+    page = metrics_page.read([f"{pond.stack.addresses.http['batcher']}/metrics"])
+    assert all(page.total("millpond_batch_rows_count", model=model) > 0 for model in (MODEL, OTHER))
 
 
 def test_a_bad_request_gets_its_error_and_its_neighbours_their_answers(pond: Pond) -> None:
@@ -182,9 +203,7 @@ def test_text_that_looks_like_the_end_of_a_turn_is_read_as_text(pond: Pond) -> N
 
 
 def test_a_request_for_a_model_that_is_not_in_triton_is_refused(pond: Pond) -> None:
-    stray = routed("What is a mill?")
-    stray.decision.model = "stand-in-large"
-    (result,) = pond.answer([stray])
+    (result,) = pond.answer([routed("What is a mill?", model="stand-in-large")])
     assert result.error.code == Code.UNKNOWN_MODEL
 
 

@@ -318,6 +318,22 @@ def test_another_text_with_the_same_meaning_has_the_same_answer(cache_with_store
     assert blind.decision.reasons[0].code == "cache.miss.no_embedding"
 
 
+@pytest.mark.parametrize("broken", [np.nan, np.inf, 0.0])
+def test_a_vector_that_is_none_matches_nothing_and_spoils_nothing(cache_with_store: Cache, broken: float) -> None:
+    """Of a question and of an answer; the same words are found all the same."""
+    cache, asks = cache_with_store, f"How wide is the Danube where it is {broken} deep?"
+    none = np.full(384, broken, np.float32)
+    sound, spoilt = routed(request(f"{asks} And why?"), vector(4)), routed(request(asks), none)
+    cache.teach(sound, "Because of its valley.")
+    cache.teach(spoilt, "A mile.")
+    until(lambda: cache.reason(sound.request) == cache.reason(spoilt.request) == "cache.exact")
+    _, on = cache.forwarded(routed(request(f"Tell me: {asks}"), none))
+    assert on.decision.reasons[0].code == "cache.miss.no_embedding"
+    assert cache.result(routed(request(asks), none))["output"]["text"] == "A mile."
+    _, near_it = cache.forwarded(routed(request(f"{asks} And when?"), near(vector(4), 0.4)))
+    assert near_it.decision.reasons[0].value == pytest.approx(0.4, abs=1e-3), "the sound one is its nearest"
+
+
 def test_an_answer_stays_with_its_tenant_and_its_system_prompt(cache_with_store: Cache) -> None:
     cache = cache_with_store
     first = routed(request("How high is the Brocken?"), vector(3))
