@@ -358,7 +358,10 @@ class Processor:
                 if unread is None or assignment.offsets.fullness >= MOVE_FULLNESS:
                     continue
                 unread.drop_before(assignment.offsets.following)
-                room = max(self._settings.max_in_flight + TAKEN_AHEAD - assignment.offsets.unfinished, 0)
+                # What was fetched at the last look may not be taken yet.
+                coming = sum(len(each.records) for each in self._fetched if each.assignment is assignment)
+                held = assignment.offsets.unfinished + coming
+                room = max(self._settings.max_in_flight + TAKEN_AHEAD - held, 0)
                 if wanted := (await self._strategy.ahead(unread, room))[:TAKEN_AHEAD]:
                     records = await scout.fetch(assignment.partition, wanted)
                     found = [(record, unread.following(record.offset)) for record in records]
@@ -445,6 +448,9 @@ class Processor:
         if not self._bulk:
             return False
         if len(self._bulk) >= self._settings.transaction_records or self._stopping.is_set():
+            return True
+        # A partition that is paused has no others to wait for, but for what is committed here.
+        if any(assignment.paused for assignment in self._assignments.values()):
             return True
         # A clock that was set back does not hold it.
         return not 0 <= self._clock.now() - self._bulk[0].at < self._settings.linger_s
