@@ -269,7 +269,7 @@ def _request(model: str, number: str, prompt: str, sampling: str, *, urgent: boo
     request.parameters["timeout"].int64_param = int(timeout_s * 1e6)
     # A Python model is not shown the former.
     request.parameters[URGENT_PARAMETER].bool_param = urgent
-    request.raw_input_contents.extend([_text(prompt), _text(sampling), *map(_flag, FLAGS.values())])
+    request.raw_input_contents.extend([_text(prompt), _text(sampling), *FLAG_CONTENTS])
     return request
 
 
@@ -282,15 +282,13 @@ def _row() -> Any:
 
 ROW = _row()
 
+FLAG_CONTENTS = [bytes([value]) for value in FLAGS.values()]
+
 
 def _text(text: str) -> bytes:
     """As Triton has a string in a tensor: its length before it."""
     raw = text.encode()
     return struct.pack("<I", len(raw)) + raw
-
-
-def _flag(value: bool) -> bytes:
-    return bytes([value])
 
 
 def _first(result: triton.InferResult, name: str) -> Any:

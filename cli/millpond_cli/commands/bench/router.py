@@ -122,7 +122,7 @@ def through_kafka(
         busy: list[dict[str, float]] = []
 
         def through_the_router() -> Sequence[float]:
-            processes = dict(running.processes) | {os.getpid(): "bench"}
+            processes = {**running.processes, os.getpid(): "bench"}
             before = cpu_time.read(processes)
             with embedded:
                 rate = routed.rate(_bodies(islice(asked, REQUESTS)))
