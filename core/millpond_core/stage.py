@@ -236,11 +236,12 @@ class Stage:
         received = self._tracing.received(
             topic, record.headers, partition=record.partition.number, offset=record.offset
         )
-        span = self._tracing.process(topic, received)
-        if span.is_recording():
-            span.set_attribute(telemetry.REQUEST_ID, routed.request.id)
-            span.set_attribute(telemetry.TENANT, routed.request.tenant)
-            span.set_attribute(telemetry.TIER, TIER_WORDS[routed.decision.tier])
+        about = {
+            telemetry.REQUEST_ID: routed.request.id,
+            telemetry.TENANT: routed.request.tenant,
+            telemetry.TIER: TIER_WORDS[routed.decision.tier],
+        }
+        span = self._tracing.process(topic, received, about)
         job = Job(taken, routed, span, routed.decision.deadline.ToNanoseconds() / 1e9)
         self._jobs[taken] = job
         return job

@@ -1,4 +1,5 @@
-"""OpenTelemetry, in this module only: span and attribute names, trace context in headers, and where spans go.
+"""OpenTelemetry, here and in `span_encoding` only: span and attribute names, trace context in headers, and where spans
+go.
 
 A hop is three spans of the request's own trace, each the parent of the next:
 
@@ -26,7 +27,6 @@ from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
@@ -35,6 +35,8 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
+
+from millpond_core.span_encoding import OtlpExporter
 
 # What an operation is called; a span's name is the operation and the topic, model or method it works on.
 RECEIVE: Final = "receive"
@@ -199,10 +201,8 @@ class Tracing:
         """The `receive` span of a record that was just taken, ended. It always has a trace id."""
         if self._provider is None:
             return span_of(self._incoming(headers))
-        span = self._begin(f"{RECEIVE} {topic}", self._incoming(headers), SpanKind.CONSUMER, _messaging(topic, RECEIVE))
-        if span.is_recording():
-            span.set_attribute(PARTITION, str(partition))
-            span.set_attribute(OFFSET, offset)
+        attributes = _messaging(topic, RECEIVE, {PARTITION: str(partition), OFFSET: offset})
+        span = self._begin(f"{RECEIVE} {topic}", self._incoming(headers), SpanKind.CONSUMER, attributes)
         span.end()
         return span
 
@@ -288,7 +288,7 @@ def start_tracing(
     """
     exporter: SpanExporter
     if otlp_endpoint:
-        exporter = OTLPSpanExporter(endpoint=otlp_endpoint, timeout=EXPORT_TIMEOUT_S)
+        exporter = OtlpExporter(endpoint=otlp_endpoint, timeout=EXPORT_TIMEOUT_S)
     elif traces_file:
         exporter = JsonLinesExporter(traces_file)
     else:

@@ -57,27 +57,35 @@ class Probe:
 
     @contextmanager
     def _bulk(self) -> Generator[None]:
-        """Standard requests flow inside of this, and have flowed for a while when it is entered."""
+        """Standard requests flow inside of this, since a while when it is entered; all are answered when it is left."""
         ended, flows = threading.Event(), threading.Event()
+        waiting: set[str] = set()
 
         def send() -> None:
             with Requests(self._settings, self._tracing) as requests:
                 for turn in itertools.count():
                     for _ in range(int(BULK_PER_S * BULK_EVERY_S)):
-                        _send(requests, "standard")
+                        waiting.add(_send(requests, "standard"))
                     if turn == int(1 / BULK_EVERY_S):
                         flows.set()
                     if ended.wait(BULK_EVERY_S):
                         return
 
         sender = threading.Thread(target=send, name="bulk")
-        sender.start()
-        flows.wait()
-        try:
-            yield
-        finally:
-            ended.set()
-            sender.join()
+        with Results(self._settings) as results:
+            sender.start()
+            flows.wait()
+            try:
+                yield
+            finally:
+                ended.set()
+                sender.join()
+            until = time.monotonic() + PATIENCE_S
+            while waiting:
+                taken = results.take(max(until - time.monotonic(), 0))
+                if not taken:
+                    raise CommandError(f"{len(waiting)} standard requests have no result after {PATIENCE_S:.0f} s", 1)
+                waiting.difference_update(result.id for result in taken)
 
 
 def _probe(requests: Requests, results: Results) -> float:
