@@ -28,6 +28,9 @@ from millpond_cli.simulation.trace import Arrival
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
+BATCHED_TOKENS = EngineProfile.model_fields["batched_tokens"].default
+"""A profile that is found has it."""
+
 POLICY = Policy(
     {TIER_REALTIME: Window(16, 0), TIER_STANDARD: Window(64, 1), TIER_OVERNIGHT: Window(64, 10)},
     {TIER_REALTIME: 30.0, TIER_STANDARD: 3600.0, TIER_OVERNIGHT: 43200.0},
@@ -136,11 +139,16 @@ def test_the_share_of_the_others_is_the_generators() -> None:
     assert int(found[1]) / int(found[2]) == BULK_SHARE
 
 
+def test_a_step_of_the_simulated_engine_holds_what_the_shipped_generators_does() -> None:
+    shipped = (REPOSITORY / "models" / "generator" / "config.pbtxt").read_text()
+    assert f'key: "max_batched_tokens" value: {{ string_value: "{BATCHED_TOKENS}" }}' in shipped
+
+
 @given(profiles)
 @settings(deadline=None)
 def test_a_profile_is_found_from_windows_that_ran(profile: EngineProfile) -> None:
     """They ran on the simulated engine itself: prompts of many lengths, some of them longer than a step holds."""
-    profile = profile.model_copy(update={"rows": 64, "batched_tokens": 256})
+    profile = profile.model_copy(update={"rows": 64, "batched_tokens": BATCHED_TOKENS})
     shapes = [([[30] * rows], 48) for rows in (1, 8, 64)] + [([[40, 600, 90]], 24), ([[200] * 64, [10] * 3], 24)]
     runs = [Run(windows, tokens, took_s(windows, tokens, profile)) for windows, tokens in shapes]
     found = fitted("found", runs, profile.rows, profile.urgent_rows)

@@ -22,7 +22,7 @@ from row_engine import RowEngine
 from sampling import parse
 
 LIMITS = Limits(
-    max_prompt_tokens=2048, max_rows=64, max_batched_tokens=256, cache_gb=1, urgent_rows=1, urgent_cache_gb=1
+    max_prompt_tokens=2048, max_rows=64, max_batched_tokens=128, cache_gb=1, urgent_rows=1, urgent_cache_gb=1
 )
 """As in models/generator/config.pbtxt; nothing here is urgent, since Triton's queue is what orders."""
 
