@@ -66,7 +66,8 @@ def calibrate(
     shrunk = (np.array([was[group].sum() for group in groups]) + prior * middle) / (count + prior)
     rising = pooled(shrunk, count + prior)
     # Where no outcome lies, promises are as much too high or too low as at the nearest one.
-    low, high = 0.0, min(1.0, float(rising[-1] / middle[-1])) if middle[-1] > 0 else float(rising[-1])
+    last, observed = float(middle[-1]), float(rising[-1])
+    low, high = 0.0, (observed if last == 0 else observed / last if observed < last else 1.0)
     middle, rising = np.concatenate([[0.0], middle, [1.0]]), np.concatenate([[low], rising, [high]])
     keep = np.concatenate([[True], np.diff(middle) > 1e-9])
     rising = np.maximum.accumulate(rising)
