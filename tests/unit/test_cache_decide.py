@@ -13,17 +13,21 @@ from hypothesis import strategies as st
 
 from cache_heads import PERSONAL, SURE, THRESHOLD, UNSURE, heads
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
+from millpond_cache.agreement import shipped_agreement
 from millpond_cache.decide import (
     LEAST_SIMILARITY,
     MOST_VERIFIED,
+    Heads,
     Known,
     Outcome,
     Policy,
+    Shortlist,
     Verdict,
     decide,
     shortlist,
     spared,
     uncacheable,
+    within_reach,
 )
 from millpond_cache.lookup import answer_of
 from millpond_cache.partition import Question, question_of
@@ -38,6 +42,13 @@ from millpond_core.stage import Forward
 NOW = 1_000_000.0
 POLICY = Policy(heads(), max_temperature=0.7)
 VECTOR = np.eye(1, 384, dtype=np.float32)[0]
+TEXTS = (
+    "how deep is the sea",
+    "How deep is the sea?",
+    "how deep is that sea",
+    "what is the sea's depth",
+    "who is deep",
+)
 
 
 def asked(text: str = "how deep is the sea", **fields: object) -> request_pb2.Request:
@@ -118,6 +129,25 @@ def test_who_is_not_sure_enough_of_the_verifiers_number_gives_nothing() -> None:
     verdict = decided(ours, [Candidate(entry(ours), 0.99)], [UNSURE])
     assert (verdict.outcome, code(verdict), verdict.entry) == (Outcome.MISS, "cache.miss.verifier", None)
     assert str(THRESHOLD) in verdict.reason.detail
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(TEXTS), st.floats(0.6, 1), st.floats(-12, 12)), min_size=1, max_size=3),
+    st.floats(0.5, 1),
+)
+def test_what_is_not_verified_would_have_been_no_hit(near: list[tuple[str, float, float]], threshold: float) -> None:
+    policy = Policy(Heads(POLICY.heads.cacheability, shipped_agreement()), max_temperature=0.7)
+    ours = question()
+    candidates = [Candidate(entry(ours, text, key=str(place)), cosine) for place, (text, cosine, _) in enumerate(near)]
+    thresholds = {each.entry.key: threshold for each in candidates}
+    logits = [logit for _, _, logit in near]
+    verified = decide(ours, Known(None, Shortlist(candidates), logits), policy, thresholds, NOW)
+    short = within_reach(ours, candidates, policy, thresholds)
+    said = {each.entry.key: logit for each, logit in zip(candidates, logits, strict=True)}
+    asked_for = [said[each.entry.key] for each in short.candidates]
+    unasked = decide(ours, Known(None, short, asked_for), policy, thresholds, NOW)
+    assert (unasked.outcome, unasked.entry) == (verified.outcome, verified.entry)
+    assert code(unasked) in (code(verified), "cache.miss.unlikely")
 
 
 def test_without_the_verifier_nothing_is_given_by_meaning() -> None:

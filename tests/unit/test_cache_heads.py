@@ -56,6 +56,23 @@ def test_a_tree_goes_left_up_to_its_threshold(threshold: float, sign: float) -> 
     assert tree([sign]) == (-1.0 if sign <= threshold else 1.0)
 
 
+@given(TEXTS, TEXTS, COSINES, LOGITS)
+def test_no_logit_makes_a_pair_more_probable_than_it_is_at_most(
+    cached: str, asked: str, cosine: float, logit: float
+) -> None:
+    head = shipped_agreement()
+    assert head.probability(cached, asked, cosine, logit) <= head.most_probable(cached, asked, cosine)
+
+
+@given(st.floats(-10, 10), st.floats(-10, 10), st.permutations([1.0, 2.0, 3.0]))
+def test_the_most_that_a_tree_gives_is_the_best_of_what_it_gives_for_any_unknown_sign(
+    threshold: float, known: float, values: list[float]
+) -> None:
+    leaves = [0.0, *values[:1], 0.0, *values[1:]]
+    tree = Tree([0, -1, 1, -1, -1], [threshold, 0, 0, 0, 0], [1, 0, 3, 0, 0], [2, 0, 4, 0, 0], leaves)
+    assert tree.most([0.0, known], 0) == max(tree([sign, known]) for sign in (-20.0, 20.0))
+
+
 def test_a_pair_that_the_verifier_doubts_is_less_probable_than_one_that_it_is_sure_of() -> None:
     pair = ("How do I close my savings account?", "How can I close my savings account?")
     sure, doubted = (shipped_agreement().probability(*pair, 0.97, logit) for logit in (6.0, -6.0))

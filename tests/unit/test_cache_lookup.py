@@ -27,7 +27,7 @@ from millpond_core.clock import ManualClock
 from millpond_core.embedding import pack
 
 NOW = 1_000_000.0
-SETTINGS = CacheSettings(lookup_timeout_s=0.05, patient_timeout_s=60)
+SETTINGS = CacheSettings(lookup_timeout_s=0.05, patient_timeout_s=60, error_budget_by_tenant={"strict": 1e-9})
 KEEPING = Keeping(SETTINGS.ttl_s, SETTINGS.max_temperature, SETTINGS.dimension, heads().cacheability)
 VECTOR = np.eye(1, 384, dtype=np.float32)[0]
 
@@ -182,6 +182,14 @@ async def test_what_the_verifier_doubts_is_a_miss() -> None:
     setting.verifier.doubted = ["ocean"]
     async with setting.watched():
         assert await setting.codes(asked("how deep is an ocean")) == ["cache.miss.verifier"]
+
+
+async def test_what_no_word_of_the_verifier_could_make_a_hit_costs_no_call_of_it() -> None:
+    setting = Setting()
+    await setting.store.learn([lesson(asked(tenant="strict"))])
+    async with setting.watched():
+        assert await setting.codes(asked("how deep is a sea", "strict")) == ["cache.miss.unlikely"]
+    assert setting.verifier.calls == []
 
 
 async def test_what_is_not_looked_up_costs_no_call() -> None:

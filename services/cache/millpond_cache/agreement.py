@@ -30,6 +30,8 @@ FEATURES = (
     *(f"guard_{kind.value}" for kind in Kind),
 )  # fmt: skip
 
+_LOGIT = FEATURES.index("logit")
+
 MOST_WORDS = 64
 """Words of a text that are compared in their order: longer texts are hardly one question."""
 
@@ -98,6 +100,15 @@ class Tree:
             node = self.left[node] if signs[feature] <= self.threshold[node] else self.right[node]
         return self.value[node]
 
+    def most(self, signs: Sequence[float], unknown: int, node: int = 0) -> float:
+        """The largest value that it may give from this node on, whatever the sign at `unknown` is."""
+        while (feature := self.feature[node]) >= 0:
+            left, right = self.left[node], self.right[node]
+            if feature == unknown:
+                return max(self.most(signs, unknown, left), self.most(signs, unknown, right))
+            node = left if signs[feature] <= self.threshold[node] else right
+        return self.value[node]
+
 
 @dataclass(frozen=True, eq=False)
 class AgreementHead:
@@ -110,8 +121,16 @@ class AgreementHead:
     def probability(self, cached: str, asked: str, cosine: float, logit: float) -> float:
         """That the cached question's answer answers the asked one."""
         signs = features(cached, asked, cosine, logit).tolist()
-        score = self.bias + sum(tree(signs) for tree in self.trees)
-        return float(1 / (1 + np.exp(-np.clip(score, -30, 30))))
+        return _probability(self.bias + sum(tree(signs) for tree in self.trees))
+
+    def most_probable(self, cached: str, asked: str, cosine: float) -> float:
+        """What `probability` is at most, whatever the verifier says."""
+        signs = features(cached, asked, cosine, 0.0).tolist()
+        return _probability(self.bias + sum(tree.most(signs, _LOGIT) for tree in self.trees))
+
+
+def _probability(log_odds: float) -> float:
+    return float(1 / (1 + np.exp(-np.clip(log_odds, -30, 30))))
 
 
 def _plain(text: str) -> str:

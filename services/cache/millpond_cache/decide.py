@@ -1,7 +1,8 @@
 """Whether a request is answered from the cache, and why. Pure.
 
 the question ─▶ may its answer be given again? ─▶ the exact entry ─▶ hit
-candidates ─▶ ours? ─▶ near enough? ─▶ guards ─▶ the verifier ─▶ one probability ─▶ over the budget's threshold? ─▶ hit
+candidates ─▶ ours? ─▶ near enough? ─▶ guards ─▶ can the verifier make it probable enough? ─▶ the verifier ─▶
+                                                         one probability ─▶ over the budget's threshold? ─▶ hit
 """
 
 from __future__ import annotations
@@ -118,6 +119,26 @@ def shortlist(question: Question, candidates: Sequence[Candidate], policy: Polic
     return Shortlist(agreed[:MOST_VERIFIED])
 
 
+def within_reach(
+    question: Question, candidates: Sequence[Candidate], policy: Policy, thresholds: Mapping[str, float]
+) -> Shortlist:
+    """Those of these candidates that the verifier could make a hit: it takes milliseconds a pair, and most near misses
+    share too few words, whatever it says. candidates: at least one. thresholds: as for `decide`.
+    """
+    agreement = policy.heads.agreement
+    chances = [
+        (agreement.most_probable(each.entry.text, question.text, _cosine(each)), thresholds.get(each.entry.key, NEVER))
+        for each in candidates
+    ]
+    left = [each for each, (chance, threshold) in zip(candidates, chances, strict=True) if chance >= threshold]
+    if left:
+        return Shortlist(left)
+    chance, threshold = max(chances)
+    detail = f"at most, whatever the verifier says; {_under(threshold)}"
+    nearest = _cosine(candidates[0])
+    return Shortlist(miss=_verdict(Outcome.MISS, "cache.miss.unlikely", chance, detail, similarity=nearest))
+
+
 @dataclass(frozen=True)
 class Known:
     """What was found out about one question.
@@ -154,13 +175,16 @@ def decide(  # noqa: PLR0911 - a reason each
     threshold = thresholds.get(best.entry.key, NEVER) if isinstance(thresholds, Mapping) else thresholds
     if probability >= threshold:
         return _verdict(Outcome.SEMANTIC, "cache.semantic", probability, entry=best.entry, similarity=_cosine(best))
-    detail = "over every error budget that was calibrated" if threshold >= NEVER else f"under {threshold:.4f}"
-    return _verdict(Outcome.MISS, "cache.miss.verifier", probability, detail, similarity=_cosine(best))
+    return _verdict(Outcome.MISS, "cache.miss.verifier", probability, _under(threshold), similarity=_cosine(best))
 
 
 def recalled(entry: Entry) -> Verdict:
     """The verdict for a request whose equal was answered while it waited."""
     return _verdict(Outcome.EXACT, "cache.exact.waited", 1.0, entry=entry, similarity=1.0)
+
+
+def _under(threshold: float) -> str:
+    return "over every error budget that was calibrated" if threshold >= NEVER else f"under {threshold:.4f}"
 
 
 def _cosine(candidate: Candidate) -> float:

@@ -25,13 +25,14 @@ from millpond_cache.decide import (
     shortlist,
     spared,
     uncacheable,
+    within_reach,
 )
 from millpond_cache.ledger import Ledger
 from millpond_cache.partition import Question, Space, question_of
 from millpond_cache.recent import Forgotten, Recent
 from millpond_cache.sampler import Sampler
 from millpond_cache.settings import CacheSettings
-from millpond_cache.store import Entry, Store, StoreRefused, StoreUnavailable
+from millpond_cache.store import Candidate, Entry, Store, StoreRefused, StoreUnavailable
 from millpond_cache.thresholds import Thresholds
 from millpond_cache.verifier import Verifier, VerifierUnavailable
 from millpond_cache.worth import Uses
@@ -149,13 +150,16 @@ class Lookup:
         metrics.series(metrics.CACHE_LOOKUPS, verdict.outcome).inc()
 
     def _decided(self, question: Question, known: Known, now: float) -> Verdict:
-        candidates = known.shortlist.candidates if known.shortlist else ()
+        thresholds = self._thresholds_of(question, known.shortlist.candidates if known.shortlist else ())
+        return decide(question, known, self._policy, thresholds, now)
+
+    def _thresholds_of(self, question: Question, candidates: Sequence[Candidate]) -> dict[str, float]:
+        """By the entries' keys."""
         cluster = cluster_of(question.vector, question.embedder) if candidates and question.vector is not None else ""
-        thresholds = {
+        return {
             each.entry.key: self._thresholds.of(question.tenant, question.model, each.entry.source_id, cluster)
             for each in candidates
         }
-        return decide(question, known, self._policy, thresholds, now)
 
     async def _ask(self, questions: Sequence[Question], bound_s: float, now: float) -> _Found:
         known = _Found()
@@ -191,7 +195,11 @@ class Lookup:
             found = await self._store.nearest(space, vectors, self._settings.candidates, now)
             for question, candidates in zip(questions, found, strict=True):
                 still = [each for each in candidates if not self._forgotten.hides(each.entry)]
-                known.short[question] = shortlist(question, still, self._policy, now)
+                short = shortlist(question, still, self._policy, now)
+                if short.candidates:
+                    thresholds = self._thresholds_of(question, short.candidates)
+                    short = within_reach(question, short.candidates, self._policy, thresholds)
+                known.short[question] = short
 
     async def _verify(self, known: _Found) -> None:
         """Raises VerifierUnavailable; what was not verified by then is a miss."""

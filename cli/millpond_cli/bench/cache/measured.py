@@ -14,8 +14,11 @@ AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Measured:
-    """milliseconds: of each look-up alone. per_s: look-ups a second, POLL at a time. outcomes: how often each came."""
+    """milliseconds: of each look-up alone. verified_ms: of those of them that the verifier read a pair for. per_s:
+    look-ups a second, POLL at a time. reasons: how often each of them had which.
+    """
 
     milliseconds: Sequence[float]
+    verified_ms: Sequence[float]
     per_s: float
-    outcomes: dict[str, int]
+    reasons: dict[str, int]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,6 @@ from pymilvus import MilvusClient
 
 from millpond.v1 import request_pb2
 from millpond_cache.breaker import Breaker
-from millpond_cache.decide import Outcome
 from millpond_cache.lookup import Asked, Lookup
 from millpond_cache.milvus_store import MilvusStore
 from millpond_cache.partition import Question, question_of
@@ -34,6 +34,9 @@ COLLECTION = "millpond_bench"
 
 TOKENS = 32
 """Said of every text: they are all short enough to be read whole."""
+
+VERIFIED = ("cache.semantic", "cache.miss.verifier")
+"""Reasons of look-ups for which the verifier read a pair."""
 
 INDEX_S = 3600.0
 """Within which Milvus must have indexed what it was given: a million vectors take it half an hour on one core."""
@@ -85,22 +88,24 @@ class Pond:
         """The first half are looked up one after another, then all, POLL at a time and AT_ONCE such calls at once."""
         asked = self._asked(questions)
         alone: list[float] = []
-        outcomes: dict[str, int] = {outcome.value: 0 for outcome in Outcome}
+        verified: list[float] = []
+        reasons = Counter[str]()
         for each in asked[: len(asked) // 2]:
             began = time.perf_counter()
-            await self._lookup.look_up([each])
+            (verdict,) = await self._lookup.look_up([each])
             alone.append((time.perf_counter() - began) * 1e3)
+            if verdict.reason.code in VERIFIED:
+                verified.append(alone[-1])
         polls = [asked[first : first + POLL] for first in range(0, len(asked), POLL)]
         turns = asyncio.Semaphore(AT_ONCE)
 
         async def look_up(poll: Sequence[Asked]) -> None:
             async with turns:
-                for verdict in await self._lookup.look_up(poll):
-                    outcomes[verdict.outcome] += 1
+                reasons.update(verdict.reason.code for verdict in await self._lookup.look_up(poll))
 
         began = time.perf_counter()
         await asyncio.gather(*map(look_up, polls))
-        return Measured(alone, len(asked) / (time.perf_counter() - began), {k: n for k, n in outcomes.items() if n})
+        return Measured(alone, verified, len(asked) / (time.perf_counter() - began), dict(reasons))
 
     async def nearest(self, questions: Texts) -> list[set[str]]:
         """The texts of the k nearest entries for each, as the index has them."""
