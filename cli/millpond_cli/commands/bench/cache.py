@@ -173,7 +173,7 @@ async def _measure(place: Home, pond: Pond, cached: Texts) -> dict[str, Any]:
 def shown_of(measured: Measured | GptCacheMeasured) -> dict[str, Any]:
     of_all = quantiles(measured.milliseconds)
     if isinstance(measured, Measured):
-        shown = {**of_all, "per_s": round(measured.per_s, 1), "reasons": measured.reasons}
+        shown: dict[str, Any] = {**of_all, "per_s": round(measured.per_s, 1), "reasons": measured.reasons}
         if some := measured.verified_ms:
             shown["verified"] = {"lookups": len(some), **quantiles(some)}
         return shown
