@@ -102,7 +102,7 @@ def read_pairs(path: Path) -> list[Pair]:
     if not path.is_file():
         raise CommandError(f"{path}: there is no such file")
     pairs: list[Pair] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
         if line.strip():
             pairs.append(_pair(line, f"{path}, line {number}"))
     if not pairs:

@@ -22,7 +22,8 @@ def read(path: Path, row: type[R]) -> Sequence[R]:
     try:
         if path.stat().st_size > LARGEST_BYTES:
             raise CommandError(f"{path}: is larger than {LARGEST_BYTES >> 20} MiB: split it")
-        lines = path.read_text("utf-8").splitlines()
+        # Only these end a line: JSON may have U+2028 in a string.
+        lines = path.read_text("utf-8").split("\n")
     except OSError as failure:
         raise CommandError(f"{path}: cannot be read: {failure.strerror}") from None
     except UnicodeDecodeError as failure:
@@ -35,6 +36,8 @@ def read(path: Path, row: type[R]) -> Sequence[R]:
             rows.append(row.model_validate(json.loads(line)))
         except json.JSONDecodeError as failure:
             raise CommandError(f"{path}: line {number} is not JSON: {failure.msg}") from None
+        except RecursionError:
+            raise CommandError(f"{path}: line {number} is nested too deeply") from None
         except ValidationError as failure:
             error = failure.errors(include_url=False)[0]
             where = ".".join(str(part) for part in error["loc"])

@@ -63,6 +63,8 @@ def millpond(home: Path, *arguments: str, **environment: str) -> subprocess.Comp
         (["eval", "cache", "none.jsonl"], "no such file"),
         (["eval", "cache", "none.jsonl", "--json", "none/out.json"], "no such folder"),
         (["demo", "--json", "none/out.json"], "no such folder"),
+        (["demo", "--json", "."], "--json .: is a folder, not a file"),
+        (["recalibrate", "--json", "none/out.json"], "no such folder"),
         (["bench", "pipeline", "--json", "none/out.json"], "no such folder"),
         (
             ["eval", "router", "none.jsonl", "--task", "guess"],

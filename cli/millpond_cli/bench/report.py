@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,10 +24,16 @@ def is_met(figure: Mapping[str, Any]) -> bool:
     return value <= bound if figure["better"] == "lower" else value >= bound
 
 
-def writable(file: Path | None) -> Path | None:
-    """Before anything is measured. Raises CommandError."""
-    if file is not None and not file.absolute().parent.is_dir():
-        raise CommandError(f"--json {file}: there is no such folder")
+def writable(file: Path | None, option: str = "--json") -> Path | None:
+    """Before anything is done whose figures would be lost. Raises CommandError."""
+    if file is None:
+        return None
+    if not file.absolute().parent.is_dir():
+        raise CommandError(f"{option} {file}: there is no such folder")
+    if file.is_dir():
+        raise CommandError(f"{option} {file}: is a folder, not a file")
+    if not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
+        raise CommandError(f"{option} {file}: may not be written")
     return file
 
 

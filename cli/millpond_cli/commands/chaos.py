@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from millpond_cli.bench.report import writable
 from millpond_cli.chaos.report import broken, figures, words
 from millpond_cli.chaos.run import Plan, run_chaos
 from millpond_cli.commands.options import Model, known
@@ -33,8 +34,7 @@ def chaos(  # noqa: PLR0917
     .millpond/chaos for a look afterwards.
     """
     known(model)
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise CommandError(f"--json {json_file}: there is no such folder")
+    writable(json_file)
     place = home()
     with shown() as report, ready(place, report):
         pass

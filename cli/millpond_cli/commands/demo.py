@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from millpond_cli import stack
+from millpond_cli.bench.report import writable
 from millpond_cli.client import SERVICE
 from millpond_cli.commands.options import Config, PortBase, existing
 from millpond_cli.demo import docstrings, input_file
@@ -61,8 +62,7 @@ def demo(  # noqa: PLR0917
     """
     existing(config)
     check_settings(config)
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise CommandError(f"--json {json_file}: there is no such folder")
+    writable(json_file)
     demands = input_file.read(own, requests) if own else real_text(requests or REQUESTS)
     console = Console()
     place = home()

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from millpond.v1 import feedback_pb2
 from millpond_cli import feedback_topic
+from millpond_cli.bench.report import writable
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
 from millpond_cli.here import addresses_here, settings_of
@@ -44,6 +45,7 @@ def recalibrate(
     from millpond_router import head_folder, outcomes
     from millpond_router.heads import HeadsError
 
+    writable(json_file)
     if roll_back:
         if to is None:
             raise CommandError("--roll-back: name the file with --to")

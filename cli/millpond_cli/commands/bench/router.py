@@ -22,6 +22,7 @@ from rich.console import Console
 
 from millpond_cli import metrics_page, stack
 from millpond_cli.bench import cpu_time
+from millpond_cli.bench.report import writable
 from millpond_cli.bench.rounds import interleaved, ratio
 from millpond_cli.commands.eval.router import table
 from millpond_cli.commands.options import Config, PortBase, existing
@@ -60,8 +61,7 @@ def router(
     Starts Kafka, Triton and the router for itself.
     """
     existing(config)
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise CommandError(f"--json {json_file}: there is no such folder")
+    writable(json_file)
     os.environ[FILE_VARIABLE] = str(configuration(config))
     place = home()
     written = islice(docstrings.texts(docstrings.standard_library()), TEXTS)

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from millpond_cache.trial import BUDGETS, SHIPPED_BUDGET
+from millpond_cli.bench.report import writable
 from millpond_cli.cache_trial import COSINES, Trial, read_pairs, targets, tried
 from millpond_cli.environment import environment
-from millpond_cli.errors import CommandError
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown
 
@@ -29,9 +29,8 @@ def cache(
 
     The shipped models, heads and thresholds, in this process and without a stack; nothing is fitted on the files.
     """
-    for path in (json_file, decisions):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise CommandError(f"{path}: there is no such folder")
+    writable(json_file)
+    writable(decisions, "--decisions")
     place = home()
     pairs = {str(path): read_pairs(path) for path in files}
     with shown() as report:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from millpond_cli.bench.report import writable
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
 from millpond_cli.offline_models import embed
@@ -59,8 +60,7 @@ def router(  # noqa: PLR0917
         raise CommandError(f"--task {task}: must be {', '.join(get_args(evaluation.Task))}")
     if fit is not None and task != "intent":
         raise CommandError("--fit is for --task intent: other heads are fitted by training/router")
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise CommandError(f"--json {json_file}: there is no such folder")
+    writable(json_file)
     place = home()
     with shown() as report:
         figures = measured(
