@@ -330,8 +330,13 @@ def test_a_vector_that_is_none_matches_nothing_and_spoils_nothing(cache_with_sto
     _, on = cache.forwarded(routed(request(f"Tell me: {asks}"), none))
     assert on.decision.reasons[0].code == "cache.miss.no_embedding"
     assert cache.result(routed(request(asks), none))["output"]["text"] == "A mile."
-    _, near_it = cache.forwarded(routed(request(f"{asks} And when?"), near(vector(4), 0.4)))
-    assert near_it.decision.reasons[0].value == pytest.approx(0.4, abs=1e-3), "the sound one is its nearest"
+
+    def nearest() -> float:
+        _, on = cache.forwarded(routed(request(f"{asks} And when?"), near(vector(4), 0.4)))
+        return on.decision.reasons[0].value
+
+    # The sound one; the exact hit above may have come from memory, before Milvus showed it.
+    until(lambda: nearest() == pytest.approx(0.4, abs=1e-3))
 
 
 def test_an_answer_stays_with_its_tenant_and_its_system_prompt(cache_with_store: Cache) -> None:
