@@ -25,6 +25,9 @@ from millpond_core.cost import dollars, synchronous_cost
 from millpond_core.identity import NO_TENANT
 from millpond_core.telemetry import start_tracing
 
+MOST_HOURS = 100 * 365 * 24
+"""A century: no answer is older, and dates end somewhere."""
+
 ANSWER_S = 10.0
 """Seconds that the cache has for one order; to forget many answers takes some."""
 
@@ -66,7 +69,9 @@ def invalidate(  # noqa: PLR0917
     tag: Annotated[str, typer.Option(help='What the request\'s metadata calls "cache_tag".')] = "",
     prefix: Annotated[str, typer.Option(help="What the question begins with.")] = "",
     model: Annotated[str, typer.Option(help="The model that answered.")] = "",
-    older_than_h: Annotated[float | None, typer.Option(min=0, metavar="HOURS", help="Answers older than this.")] = None,
+    older_than_h: Annotated[
+        float | None, typer.Option(min=0, max=MOST_HOURS, metavar="HOURS", help="Answers older than this.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
 ) -> None:
     """Make the cache forget answers: those that fit in everything that is said. Its log keeps who asked."""

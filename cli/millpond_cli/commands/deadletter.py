@@ -129,6 +129,9 @@ def record_of(settings: Settings, place: str) -> Record:
         raise CommandError(f"{place}: must read PARTITION-OFFSET, as in 2-41: ./millpond deadletter list")
     try:
         message = record_at(settings, topics.DEADLETTER, int(number), int(offset))
+    except OverflowError:
+        # No partition and no offset of Kafka's is so large.
+        message = None
     except KafkaException as failure:
         raise CommandError(f"{topics.DEADLETTER} cannot be read: {failure.args[0].str()}", 1) from failure
     if message is None:
