@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from millpond_cli.bench.pipeline.hops import SLICES, WARM, rates, tracing_us
-from millpond_cli.bench.report import is_met, target
 from millpond_cli.bench.rounds import Series, interleaved, percentile, ratio
+from millpond_cli.figures import is_met, target
 
 
 def test_every_round_measures_each_contender_once_and_keeps_its_median() -> None:

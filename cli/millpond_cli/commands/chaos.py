@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from millpond_cli.bench.report import writable
 from millpond_cli.chaos.report import broken, figures, words
 from millpond_cli.chaos.run import Plan, run_chaos
 from millpond_cli.commands.options import Model, known
 from millpond_cli.errors import CommandError
+from millpond_cli.figures import writable, write
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import print_line, shown
 from millpond_cli.setup.set_up import ready
@@ -44,8 +43,7 @@ def chaos(  # noqa: PLR0917
     plan = Plan(requests, kills, seed, model, replicas)
     outcome = run_chaos(place, run, free_port_base(), plan, lambda line: print_line("chaos", line))
     written = {**figures(outcome.found, outcome.course), "environment": outcome.environment}
-    if json_file is not None:
-        json_file.write_text(json.dumps(written, indent=2) + "\n")
+    write(json_file, written)
     print(words(outcome.found, outcome.course), flush=True)
     if missed := broken(written):
         raise CommandError(f"{'; '.join(missed)}. Logs and data are in {run}", 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,6 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from millpond_cli import stack
-from millpond_cli.bench.report import writable
 from millpond_cli.client import SERVICE
 from millpond_cli.commands.options import Config, PortBase, existing
 from millpond_cli.demo import docstrings, input_file
@@ -25,6 +23,7 @@ from millpond_cli.demo.table import tables
 from millpond_cli.demo.workload import Demand, TooFewTexts, workload
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
+from millpond_cli.figures import writable, write
 from millpond_cli.here import check_settings, configuration, is_stand_in, settings_of
 from millpond_cli.kafka_lag import lags
 from millpond_cli.setup.home import home
@@ -87,7 +86,7 @@ def demo(  # noqa: PLR0917
             "targets": targets(summary, checked=checked.checked, complete=checked.complete, own=own is not None),
             "environment": figures,
         }
-        json_file.write_text(json.dumps(written, indent=2) + "\n")
+        write(json_file, written)
     if missing or outcome.again:
         raise CommandError(missing or f"{outcome.again} results came beyond the first of their requests", 1)
 

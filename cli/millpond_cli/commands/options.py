@@ -40,6 +40,9 @@ Model = Annotated[
 ]
 
 
+MaxTokens = Annotated[int, typer.Option(min=1, max=2**32 - 1, help="The longest answer.")]
+
+
 def known(model: str) -> str:
     """Raises CommandError."""
     if model not in MODELS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,9 +12,9 @@ from rich.table import Table
 
 from millpond.v1 import feedback_pb2
 from millpond_cli import feedback_topic
-from millpond_cli.bench.report import writable
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
+from millpond_cli.figures import writable, write
 from millpond_cli.here import addresses_here, settings_of
 from millpond_cli.setup.home import home
 from millpond_core import json_codec
@@ -75,7 +74,7 @@ def recalibrate(
         print(f"{to}: written; --roll-back goes back")
     if json_file is not None:
         written = {**as_json(report, version), "targets": targets(report), "environment": environment(home())}
-        json_file.write_text(json.dumps(written, indent=2) + "\n")
+        write(json_file, written)
     if alarming := [model for model, promise in report.items() if promise.is_alarming]:
         raise CommandError(f"{', '.join(alarming)}: recent answers are not what is promised of them", 1)
 

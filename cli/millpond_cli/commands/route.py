@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from millpond.v1 import request_pb2, result_pb2
-from millpond_cli.commands.options import Config, existing
+from millpond_cli.commands.options import Config, MaxTokens, existing
 from millpond_cli.errors import CommandError
 from millpond_cli.here import configuration
 from millpond_cli.offline_models import embed
@@ -39,7 +39,7 @@ def route(  # noqa: PLR0917
     tenant: Annotated[str, typer.Option(help="Whose request it would be.")] = "default",
     tier: Annotated[str | None, typer.Option(help="realtime, standard or overnight.")] = None,
     model: Annotated[str, typer.Option(help="auto, small, frontier, or a configured name.")] = "auto",
-    max_tokens: Annotated[int, typer.Option(min=1, max=2**32 - 1, help="The longest answer.")] = 128,
+    max_tokens: MaxTokens = 128,
     min_quality: Annotated[
         float | None, typer.Option(min=0, max=1, help="Another floor than the settings have.")
     ] = None,

@@ -11,6 +11,7 @@ import typer
 
 from millpond.v1 import result_pb2
 from millpond_cli.client import SERVICE, Requests, Results
+from millpond_cli.commands.options import MaxTokens
 from millpond_cli.errors import CommandError
 from millpond_cli.here import addresses_here, settings_of
 from millpond_cli.traces import how_to_see
@@ -31,7 +32,7 @@ def send(  # noqa: PLR0917
     tier: Annotated[str, typer.Option(help="realtime, standard or overnight.")] = "realtime",
     tenant: Annotated[str, typer.Option(help="Whose request it is.")] = "default",
     model: Annotated[str, typer.Option(help="auto, small, frontier, or a configured name.")] = "auto",
-    max_tokens: Annotated[int, typer.Option(min=1, max=2**32 - 1, help="The longest answer.")] = 128,
+    max_tokens: MaxTokens = 128,
     as_json: Annotated[bool, typer.Option("--json", help="The result as it stands on ai.results.")] = False,
 ) -> None:
     """Send one request and wait for its result. Exit status 1 where that is no answer."""

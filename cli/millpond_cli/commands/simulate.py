@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from millpond_batcher.settings import BatcherSettings, policy_of
-from millpond_cli.bench.report import show_targets, target, writable, write
 from millpond_cli.commands.options import Config, existing
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
+from millpond_cli.figures import show_targets, target, writable, write
 from millpond_cli.here import configuration
 from millpond_cli.setup.home import home
 from millpond_cli.simulation import engine_profile, trace

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -56,6 +56,8 @@ class _Found:
 
     exact: dict[str, Entry] = field(default_factory=dict[str, Entry])
     short: dict[Question, Shortlist] = field(default_factory=dict[Question, Shortlist])
+    thresholds: dict[Question, Mapping[str, float]] = field(default_factory=dict[Question, Mapping[str, float]])
+    """Of those on the short list, by their keys."""
     logits: dict[Question, Sequence[float]] = field(default_factory=dict[Question, Sequence[float]])
 
     def of(self, question: Question) -> Known:
@@ -111,10 +113,7 @@ class Lookup:
         looked = [questions[place] for place, verdict in enumerate(verdicts) if verdict is None]
         bound_s = self._settings.patient_timeout_s if patient else self._settings.lookup_timeout_s
         found = await self._ask(looked, bound_s, now)
-        answered = [
-            verdict or self._decided(questions[place], found.of(questions[place]), now)
-            for place, verdict in enumerate(verdicts)
-        ]
+        answered = [verdict or self._decided(questions[place], found, now) for place, verdict in enumerate(verdicts)]
         spent = time.monotonic() - began
         for place, (each, verdict) in enumerate(zip(asked, answered, strict=True)):
             if self._sampler and place in questions:
@@ -149,12 +148,10 @@ class Lookup:
             self._uses.note(verdict.entry.key)
         metrics.series(metrics.CACHE_LOOKUPS, verdict.outcome).inc()
 
-    def _decided(self, question: Question, known: Known, now: float) -> Verdict:
-        thresholds = self._thresholds_of(question, known.shortlist.candidates if known.shortlist else ())
-        return decide(question, known, self._policy, thresholds, now)
+    def _decided(self, question: Question, found: _Found, now: float) -> Verdict:
+        return decide(question, found.of(question), self._policy, found.thresholds.get(question, {}), now)
 
     def _thresholds_of(self, question: Question, candidates: Sequence[Candidate]) -> dict[str, float]:
-        """By the entries' keys."""
         cluster = cluster_of(question.vector, question.embedder) if candidates and question.vector is not None else ""
         return {
             each.entry.key: self._thresholds.of(question.tenant, question.model, each.entry.source_id, cluster)
@@ -197,8 +194,8 @@ class Lookup:
                 still = [each for each in candidates if not self._forgotten.hides(each.entry)]
                 short = shortlist(question, still, self._policy, now)
                 if short.candidates:
-                    thresholds = self._thresholds_of(question, short.candidates)
-                    short = within_reach(question, short.candidates, self._policy, thresholds)
+                    known.thresholds[question] = self._thresholds_of(question, short.candidates)
+                    short = within_reach(question, short.candidates, self._policy, known.thresholds[question])
                 known.short[question] = short
 
     async def _verify(self, known: _Found) -> None:

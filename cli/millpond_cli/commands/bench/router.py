@@ -22,13 +22,13 @@ from rich.console import Console
 
 from millpond_cli import metrics_page, stack
 from millpond_cli.bench import cpu_time
-from millpond_cli.bench.report import writable
 from millpond_cli.bench.rounds import interleaved, ratio
 from millpond_cli.commands.eval.router import table
 from millpond_cli.commands.options import Config, PortBase, existing
 from millpond_cli.demo import docstrings
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
+from millpond_cli.figures import writable, write
 from millpond_cli.here import configuration, settings_of
 from millpond_cli.offline_models import embed
 from millpond_cli.setup.home import Home, home
@@ -77,8 +77,7 @@ def router(
             figures |= through_kafka(place, texts, rounds, port_base=port_base, config=config, report=report)
     figures |= {"targets": targets(figures), "environment": environment(place)}
     Console().print(table(figures), highlight=False)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+    write(json_file, figures)
 
 
 def decisions(place: Home, texts: Sequence[str], report: Report) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from millpond_cache.trial import BUDGETS, SHIPPED_BUDGET
-from millpond_cli.bench.report import writable
 from millpond_cli.cache_trial import COSINES, Trial, read_pairs, targets, tried
 from millpond_cli.environment import environment
+from millpond_cli.figures import writable, write
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown
 
@@ -42,8 +42,7 @@ def cache(
     console = Console()
     for name, trial in found.items():
         console.print(table(name, trial))
-    if json_file is not None:
-        json_file.write_text(json.dumps(as_json(found, environment(place)), indent=1) + "\n")
+    write(json_file, as_json(found, environment(place)))
     if decisions is not None:
         with decisions.open("w") as sink:
             for name, trial in found.items():

@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from millpond_cli.bench.report import writable
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
+from millpond_cli.figures import writable, write
 from millpond_cli.offline_models import embed
 from millpond_cli.setup.home import Home, home
 from millpond_cli.setup.progress import Report, shown
@@ -68,8 +68,7 @@ def router(  # noqa: PLR0917
         )
     figures |= {"file": file.name, "targets": targets(task, figures), "environment": environment(place)}
     Console().print(table(figures), highlight=False)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+    write(json_file, figures)
 
 
 def measured(

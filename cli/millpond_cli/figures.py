@@ -1,4 +1,4 @@
-"""What every benchmark's JSON has, and how it is written."""
+"""Figures and their targets, and the JSON file that a command writes them to."""
 
 from __future__ import annotations
 
