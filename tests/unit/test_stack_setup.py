@@ -103,29 +103,36 @@ def test_every_package_folder_is_imported_from() -> None:
     assert {str(folder.relative_to(REPOSITORY)) for folder in folders} <= set(PACKAGE_FOLDERS)
 
 
-def test_uv_fetches_from_where_pip_would() -> None:
+def test_uv_connects_as_pip_would() -> None:
     pip = "\n".join(
         [
-            "global.index-url='https://pip.example/simple'",
-            "install.index-url='https://install.example/simple'",
-            ":env:.find-links='/a\\n/b'",
-            "global.find-links='/c'",
-            "global.cert='/ca.pem'",
+            "global.cert='/global.pem'",
+            "install.cert='/install.pem'",
+            ":env:.trusted-host='one\\ntwo'",
+            "global.trusted-host='three'",
+            "global.timeout='60'",
             "global.no-color='true'",
             "freeze.timeout='1'",
         ]
     )
     assert uv_settings(pip, {"HOME": "/h"}) == {
-        "UV_DEFAULT_INDEX": "https://install.example/simple",
-        "UV_FIND_LINKS": "/a,/b",
-        "SSL_CERT_FILE": "/ca.pem",
+        "SSL_CERT_FILE": "/install.pem",
+        "UV_INSECURE_HOST": "one two",
+        "UV_HTTP_TIMEOUT": "60",
         "HOME": "/h",
     }
 
 
+@pytest.mark.parametrize("section", ["global", "install", ":env:"])
+def test_an_index_that_only_pip_was_told_of_is_left_to_pip(section: str) -> None:
+    assert uv_settings(f"{section}.no-index='true'", {}) is None
+    assert uv_settings(f"{section}.no-index='true'", {"UV_NO_INDEX": "1"}) == {"UV_NO_INDEX": "1"}
+    assert uv_settings("download.no-index='true'", {}) == {}
+
+
 def test_what_the_person_set_for_uv_stays() -> None:
-    given_ = {"UV_DEFAULT_INDEX": "https://own.example"}
-    assert uv_settings("global.index-url='https://pip.example'", given_) == given_
+    given_ = {"SSL_CERT_FILE": "/own.pem"}
+    assert uv_settings("global.cert='/pip.pem'", given_) == given_
 
 
 @pytest.mark.parametrize(

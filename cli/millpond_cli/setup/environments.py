@@ -139,10 +139,13 @@ def _install(environment: Environment, uv: Path | None, commands: Commands, say:
     if uv is not None:
         configured = commands.run([python, "-m", "pip", "config", "list"])
         settings = uv_settings(configured.output if configured.code == 0 else "", os.environ)
-        finished = commands.run([str(uv), "pip", "sync", *CAREFULLY, "--python", python, *lists], settings)
-        if finished.code == 0:
-            return
-        say(f"uv failed ({finished.last_line}): using pip, which takes longer")
+        if settings is None:
+            say("pip has been told of another index: using pip, which takes longer than uv")
+        else:
+            finished = commands.run([str(uv), "pip", "sync", *CAREFULLY, "--python", python, *lists], settings)
+            if finished.code == 0:
+                return
+            say(f"uv failed ({finished.last_line}): using pip, which takes longer")
     # The lists are complete, so that nothing is to be resolved; some leave out what a package asks for on purpose.
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", *CAREFULLY]
     finished = commands.run([*pip, *(part for path in lists for part in ("--requirement", path))])
@@ -151,36 +154,37 @@ def _install(environment: Environment, uv: Path | None, commands: Commands, say:
 
 
 UV_NAMES = {
-    "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_INDEX",
-    "find-links": "UV_FIND_LINKS",
     "trusted-host": "UV_INSECURE_HOST",
     "cert": "SSL_CERT_FILE",
     "timeout": "UV_HTTP_TIMEOUT",
     "default-timeout": "UV_HTTP_TIMEOUT",
 }
-"""pip's settings that say where packages come from, and uv's variables for the same. uv reads none of pip's."""
+"""pip's settings that say how to connect, and uv's variables for the same. uv reads none of pip's."""
 
 
-def uv_settings(pip_config: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for uv to fetch from where pip would. pip_config: the output of `pip config list`.
+def uv_settings(pip_config: str, environment: Mapping[str, str]) -> dict[str, str] | None:
+    """The environment for uv to fetch as pip would; None where pip was told of an index of the person's own, and uv was
+    not: how to reach it is pip's to know. pip_config: the output of `pip config list`.
 
-    Its lines read `global.index-url='...'`, `install.find-links='...'` or `:env:.cert='...'`; the environment's word
-    goes before `install`'s, and that before `global`'s. What the person set for uv stays.
+    Its lines read `global.timeout='60'`, `install.cert='...'` or `:env:.cert='...'`; the environment's word goes before
+    `install`'s, and that before `global`'s. What the person set for uv stays.
     """
     strength = ("global", "install", ":env:")
     found: dict[str, tuple[int, str]] = {}
+    uv_was_told = any(name.startswith("UV_") and "INDEX" in name for name in environment)
     for line in pip_config.splitlines():
         key, _, value = line.partition("=")
         section, _, name = key.strip().rpartition(".")
-        if section not in strength or name not in UV_NAMES:
+        if section not in strength:
+            continue
+        if "index" in name and not uv_was_told:
+            return None
+        if name not in UV_NAMES:
             continue
         rank = strength.index(section)
         if rank >= found.get(UV_NAMES[name], (-1, ""))[0]:
             found[UV_NAMES[name]] = (rank, " ".join(value.strip().strip("'\"").replace("\\n", " ").split()))
     own = {key: value for key, (_, value) in found.items() if value}
-    if find_links := own.get("UV_FIND_LINKS"):
-        own["UV_FIND_LINKS"] = find_links.replace(" ", ",")
     return {**own, **environment}
 
 
