@@ -66,6 +66,9 @@ app.add_typer(cache.app, name="cache")
 
 def main() -> NoReturn:
     """Run a command. What a person can put right is one line on stderr and status 2; after Ctrl-C the status is 130."""
+    # As the system hands over what is not UTF-8. No text of a request, no name and no id may be so.
+    if broken := [number for number, word in enumerate(sys.argv[1:], 1) if not _is_utf_8(word)]:
+        fail(f"argument {broken[0]} is not UTF-8", 2)
     try:
         with signals_end():
             app(prog_name="./millpond", standalone_mode=True)
@@ -82,6 +85,14 @@ def main() -> NoReturn:
         sys.stderr.close()
         sys.exit(0)
     sys.exit(0)
+
+
+def _is_utf_8(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def fail(line: str, code: int) -> NoReturn:

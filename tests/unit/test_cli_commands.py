@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from millpond.v1 import result_pb2
-from millpond_cli.commands.send import request_of
+from millpond_cli.commands.options import prompt_of
 from millpond_cli.commands.status import as_they_answer, duration
 from millpond_cli.commands.tail import TEXT_CHARACTERS, one_line
 from millpond_cli.commands.test import run, static_checks
@@ -111,11 +112,33 @@ def test_a_home_that_is_no_folder_is_one_line_and_status_2(home: str) -> None:
     assert ended.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("wrong", ["prompt", "tenant", "model"])
-def test_what_is_not_utf_8_is_said_so(wrong: str) -> None:
-    given = {"prompt": "hello", "tenant": "acme", "model": "auto", wrong: b"\xff\xfe".decode(errors="surrogateescape")}
-    with pytest.raises(CommandError, match="not UTF-8"):
-        request_of(**given, tier="standard", max_tokens=8)
+BROKEN = os.fsdecode(b"\xff")
+"""As the system hands over an argument that is not UTF-8."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["send", BROKEN], ["send", "x", "--tenant", BROKEN], ["route", BROKEN], ["hold", BROKEN], [BROKEN]],
+    ids=["send", "tenant", "route", "hold", "command"],
+)
+def test_an_argument_that_is_not_utf_8_is_one_line_and_status_2(arguments: list[str], tmp_path: Path) -> None:
+    ended = millpond(tmp_path, *arguments)
+    assert (ended.returncode, ended.stderr) == (2, f"millpond: argument {len(arguments)} is not UTF-8\n")
+
+
+def test_standard_input_that_is_not_utf_8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
+    with pytest.raises(CommandError, match="standard input is not UTF-8"):
+        prompt_of("-")
+
+
+@pytest.mark.parametrize("replicas", ["nosuch=2", "kafka=2", "batcher=0", "batcher=1000", "batcher=two"])
+def test_replicas_that_cannot_be_are_refused_before_anything_is_set_up(replicas: str, tmp_path: Path) -> None:
+    ended = millpond(tmp_path, "up", "--replicas", replicas)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("millpond: --replicas")
+    assert ended.stderr.count("\n") == 1
+    assert not any(tmp_path.iterdir())
 
 
 async def test_a_component_that_hangs_is_not_called_ready() -> None:

@@ -23,6 +23,7 @@ DETECTOR = LanguageDetector()
         ("", ""),
         ("2 + 2", ""),
         ("os.path.join", ""),
+        ("🦆🪷🐸", ""),
     ],
 )
 def test_it_is_known_where_it_is_clear(text: str, language: str) -> None:

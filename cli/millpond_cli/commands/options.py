@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,19 @@ Model = Annotated[
 ]
 
 
+Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
+
 MaxTokens = Annotated[int, typer.Option(min=1, max=2**32 - 1, help="The longest answer.")]
+
+
+def prompt_of(argument: str) -> str:
+    """Raises CommandError."""
+    if argument != "-":
+        return argument
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as failure:
+        raise CommandError(f"standard input is not UTF-8: {failure}") from None
 
 
 def known(model: str) -> str:

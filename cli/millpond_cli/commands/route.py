@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from millpond.v1 import request_pb2, result_pb2
-from millpond_cli.commands.options import Config, MaxTokens, existing
+from millpond_cli.commands.options import Config, MaxTokens, Prompt, existing, prompt_of
 from millpond_cli.errors import CommandError
 from millpond_cli.here import configuration
 from millpond_cli.offline_models import embed
@@ -35,7 +34,7 @@ TIERS = {word: tier for tier, word in TIER_WORDS.items()}
 
 
 def route(  # noqa: PLR0917
-    text: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
+    text: Prompt,
     tenant: Annotated[str, typer.Option(help="Whose request it would be.")] = "default",
     tier: Annotated[str | None, typer.Option(help="realtime, standard or overnight.")] = None,
     model: Annotated[str, typer.Option(help="auto, small, frontier, or a configured name.")] = "auto",
@@ -51,7 +50,7 @@ def route(  # noqa: PLR0917
         raise CommandError(f"--tier {tier}: must be {', '.join(TIERS)}")
     existing(config)
     request = request_pb2.Request(tenant=tenant, model=model)
-    request.messages.add(role="user", content=sys.stdin.read() if text == "-" else text)
+    request.messages.add(role="user", content=prompt_of(text))
     request.params.max_tokens = max_tokens
     if tier is not None:
         request.tier = TIERS[tier]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from millpond.v1 import result_pb2
 from millpond_cli.client import SERVICE, Requests, Results
-from millpond_cli.commands.options import MaxTokens
+from millpond_cli.commands.options import MaxTokens, Prompt, prompt_of
 from millpond_cli.errors import CommandError
 from millpond_cli.here import addresses_here, settings_of
 from millpond_cli.traces import how_to_see
@@ -28,7 +27,7 @@ TIERS = {word: tier for tier, word in TIER_WORDS.items()}
 
 
 def send(  # noqa: PLR0917
-    text: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
+    text: Prompt,
     tier: Annotated[str, typer.Option(help="realtime, standard or overnight.")] = "realtime",
     tenant: Annotated[str, typer.Option(help="Whose request it is.")] = "default",
     model: Annotated[str, typer.Option(help="auto, small, frontier, or a configured name.")] = "auto",
@@ -38,11 +37,9 @@ def send(  # noqa: PLR0917
     """Send one request and wait for its result. Exit status 1 where that is no answer."""
     if tier not in TIERS:
         raise CommandError(f"--tier {tier}: must be {', '.join(TIERS)}")
+    value = request_of(prompt_of(text), tier=tier, tenant=tenant, model=model, max_tokens=max_tokens)
     addresses = addresses_here()
     settings = settings_of(addresses)
-    # As the system gives arguments that are not UTF-8.
-    prompt = sys.stdin.buffer.read().decode(errors="surrogateescape") if text == "-" else text
-    value = request_of(prompt, tier=tier, tenant=tenant, model=model, max_tokens=max_tokens)
     tracing = start_tracing(SERVICE, otlp_endpoint=settings.otlp_endpoint, traces_file=settings.traces_file)
     try:
         with Results(settings) as results:
@@ -61,7 +58,7 @@ def send(  # noqa: PLR0917
 
 
 def request_of(prompt: str, *, tier: str, tenant: str, model: str, max_tokens: int) -> bytes:
-    """The record's value. Raises CommandError for what was not UTF-8."""
+    """The record's value."""
     body = {
         "tenant": tenant,
         "tier": tier,
@@ -69,10 +66,7 @@ def request_of(prompt: str, *, tier: str, tenant: str, model: str, max_tokens: i
         "messages": [{"role": "user", "content": prompt}],
         "params": {"max_tokens": max_tokens},
     }
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError:
-        raise CommandError("the prompt, or an option, is not UTF-8") from None
+    return orjson.dumps(body)
 
 
 def await_result(results: Results, trace_id: str, within_s: float) -> result_pb2.Result:

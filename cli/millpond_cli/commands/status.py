@@ -36,7 +36,8 @@ def status() -> None:
     console.print(components_table(components, time.time()))
     print(f"\n{shown_addresses(state.addresses)}\n")
     try:
-        console.print(lag_table(lags(settings_of(state.addresses))))
+        found = lags(settings_of(state.addresses))
+        console.print(lag_table(found) if found else "nothing was read from Kafka yet")
     except KafkaException as failure:
         print(f"Kafka does not answer: {failure.args[0].str()}")
     if any(component.state not in WELL for component in components.values()):

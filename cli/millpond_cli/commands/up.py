@@ -14,6 +14,8 @@ from millpond_cli.here import check_settings
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown
 from millpond_cli.setup.set_up import ready
+from millpond_cli.stack import COMPONENTS
+from millpond_cli.stack.description import DescriptionError, check_replicas
 
 
 def up(
@@ -27,6 +29,10 @@ def up(
     """Set up what is missing, start the stack in the background, and say where everything is."""
     place = home()
     counts = dict(map(replica_count, replicas or ()))
+    try:
+        check_replicas(COMPONENTS, counts)
+    except DescriptionError as failure:
+        raise CommandError(f"--replicas: {failure}") from None
     existing(config)
     known(model)
     check_settings(config)

@@ -6,14 +6,19 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
+
+from confluent_kafka import KafkaException
 
 from millpond.v1 import result_pb2
 from millpond_cli.client import Requests, Results
 from millpond_cli.demo.workload import EXPLAIN, Demand
+from millpond_cli.kafka_lag import lags
 from millpond_cli.metrics_page import Samples, Watch
 from millpond_core.settings import Settings
 from millpond_core.stage import ROUTE_WORDS
 from millpond_core.telemetry import Tracing
+from millpond_core.topics import LEARN
 
 STALL_S = 120.0
 """Without any result for so long, no more are waited for. The longest that one may take here: a full queue at the
@@ -21,6 +26,10 @@ large model's stand-in, which answers one request after the other."""
 
 SETTLED_S = 3.0
 """Without a result for so long, what is missing is looked for among dropped copies and dead letters."""
+
+PEOPLE = 4
+"""Who ask at one time; each waits for an answer before the next question. So there are as many questions in a second as
+this machine can answer, and a slow one does not let them expire."""
 
 LEARNING_S = 15.0
 """At most, for the cache to take in the first answers before the same is asked again."""
@@ -34,7 +43,6 @@ RATE_S = 8.0
 
 STAGES = ("router", "cache", "batcher", "frontier")
 IN_FLIGHT = "millpond_in_flight"
-LEARNED = "millpond_cache_learned_total"
 WITHOUT_RESULT = {
     "millpond_copies_dropped_total": "were dropped as copies of requests sent before",
     "millpond_dead_letters_total": "went to the dead letters",
@@ -92,14 +100,34 @@ def run_job(
 ) -> Outcome:
     """services: the URLs of their pages. show: called a few times a second. Raises CommandError."""
     with Results(settings) as results, Requests(settings, tracing) as requests, Watch(services) as watch:
-        job = _Job(demands, requests, results, watch, show)
+        job = _Job(settings, demands, requests, results, watch, show)
         job.run()
     return job.outcome()
 
 
+@dataclass(frozen=True)
+class _Wave:
+    """What is still to be sent of it. documents: all at once. questions: as people have answers to those before."""
+
+    documents: deque[Demand]
+    questions: deque[Demand]
+
+    @classmethod
+    def of(cls, demands: Iterable[Demand], number: int) -> Self:
+        own = [each for each in demands if each.wave == number]
+        return cls(
+            deque(each for each in own if not each.is_asked_by_a_person),
+            deque(each for each in own if each.is_asked_by_a_person),
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.documents or self.questions)
+
+
 class _Job:
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
+        settings: Settings,
         demands: Sequence[Demand],
         requests: Requests,
         results: Results,
@@ -110,9 +138,12 @@ class _Job:
         self._results = results
         self._watch = watch
         self._show = show
-        self._waves = [deque(each for each in demands if each.wave == wave) for wave in (1, 2)]
+        self._settings = settings
+        self._waves = [_Wave.of(demands, number) for number in (1, 2)]
         self._sent: dict[str, Demand] = {}
         """By trace id: a request has one even where no id of its own can be read."""
+        self._asked: set[str] = set()
+        """Trace ids of people's questions without an answer yet."""
         self._first: dict[str, result_pb2.Result] = {}
         self._again = 0
         self._progress = Progress(len(demands))
@@ -135,21 +166,35 @@ class _Job:
         """What is due of the wave that runs; the next begins when this one is out and may be asked again."""
         if not self._waves:
             return
-        wave, now = self._waves[0], time.monotonic()
-        while wave and wave[0].after_s <= now - self._wave_begun:
-            demand = wave.popleft()
-            self._sent[self._requests.send(demand.body, demand.key)] = demand
+        wave = self._waves[0]
+        while wave.documents:
+            self._send_one(wave.documents.popleft())
+        while wave.questions and (len(self._asked) < PEOPLE or self._quiet_s > STALL_S):
+            question = wave.questions.popleft()
+            self._asked.add(self._send_one(question))
         if not wave and (len(self._waves) == 1 or self._may_ask_again()):
             self._waves.pop(0)
-            self._wave_begun = now
+            self._wave_begun = time.monotonic()
+
+    def _send_one(self, demand: Demand) -> str:
+        """Returns its trace's id."""
+        trace = self._requests.send(demand.body, demand.key)
+        self._sent[trace] = demand
+        return trace
 
     def _may_ask_again(self) -> bool:
-        """Whether the cache has learned what it can of the first wave, or has had its time."""
+        """Whether the cache has taken in the answers of the first wave, or has had its time."""
         quick = [trace for trace, demand in self._sent.items() if demand.kind != EXPLAIN]
         if any(trace not in self._first for trace in quick):
             return self._quiet_s > STALL_S
-        learnable = sum(is_from_model(result) for result in self._first.values())
-        return self._watch.since.total(LEARNED) >= learnable or self._quiet_s > LEARNING_S
+        return self._has_learned() or self._quiet_s > LEARNING_S
+
+    def _has_learned(self) -> bool:
+        """An answer is on ai.learn as soon as it is on ai.results: one transaction wrote both."""
+        try:
+            return not any(lag.records for lag in lags(self._settings) if lag.topic == LEARN)
+        except KafkaException:
+            return False
 
     def _take(self, result: result_pb2.Result) -> None:
         # Others may use the same stack.
@@ -159,6 +204,7 @@ class _Job:
             self._again += 1
             return
         self._first[result.trace_id] = result
+        self._asked.discard(result.trace_id)
         self._last_result = time.monotonic()
         progress = self._progress
         progress.answered[ROUTE_WORDS[result.served_by.route]] += 1

@@ -6,7 +6,7 @@ Two waves: the second asks again what the first asked, in the same words or in o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
 
@@ -26,10 +26,6 @@ rest, more than half, are documents: three to be summarised for each two to be c
 
 SUMMARISED = 3 / 5
 
-PACE_S = {1: 1.0, 2: 0.25}
-"""Between two questions of people, by wave: unlike documents they do not come all at once. Beside a full batch the
-engine has places for about one a second; in the second wave the cache takes most."""
-
 SUMMARY_TOKENS = 40
 CLASS_TOKENS = 8
 ANSWER_TOKENS = 32
@@ -37,6 +33,8 @@ EXPLANATION_TOKENS = 24
 """The longest answers: a sentence, a word, another sentence, and the beginning of an explanation."""
 
 ASKED_BY_PEOPLE = ("question", "reworded")
+"""Kinds that do not come all at once, as documents do."""
+
 EXPLAIN = "explain"
 """The kind for the large model."""
 
@@ -51,7 +49,7 @@ EXPLAIN_CODE = "Explain step by step what this code does, and in which cases it 
 class Demand:
     """One request that is to be sent.
 
-    name: what a person finds it by. body: the record's value. wave: 1 or 2. after_s: seconds from its wave's begin.
+    name: what a person finds it by. body: the record's value. wave: 1 or 2.
     """
 
     name: str
@@ -59,7 +57,10 @@ class Demand:
     key: bytes | None
     kind: str
     wave: int = 1
-    after_s: float = 0.0
+
+    @property
+    def is_asked_by_a_person(self) -> bool:
+        return self.kind in ASKED_BY_PEOPLE
 
 
 class TooFewTexts(Exception):
@@ -104,7 +105,7 @@ def workload(texts: Iterable[Text], requests: int, run: str) -> Sequence[Demand]
         *((_named(ask, ask.prompt, next(numbers), run), ask.kind, 1) for ask in first),
         *((_named(ask, prompt, next(numbers), run), kind, 2) for ask, prompt, kind in _again(first, again)),
     ]
-    return _paced([_demand(body, kind, wave) for body, kind, wave in named])
+    return [_demand(body, kind, wave) for body, kind, wave in named]
 
 
 def _document(text: Text, number: int) -> _Ask:
@@ -152,13 +153,3 @@ def _named(ask: _Ask, prompt: str, number: int, run: str) -> dict[str, Any]:
 def _demand(body: dict[str, Any], kind: str, wave: int) -> Demand:
     name = f"{body['tenant']}/{body['id']}"
     return Demand(name, orjson.dumps(body), key_of(body["tenant"], body["id"]), kind, wave)
-
-
-def _paced(demands: Sequence[Demand]) -> Sequence[Demand]:
-    """Documents come at once, questions one after the other; within a wave by the time at which they come."""
-    waiting = {1: count(), 2: count()}
-    paced = [
-        replace(each, after_s=next(waiting[each.wave]) * PACE_S[each.wave]) if each.kind in ASKED_BY_PEOPLE else each
-        for each in demands
-    ]
-    return sorted(paced, key=lambda demand: (demand.wave, demand.after_s))

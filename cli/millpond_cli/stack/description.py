@@ -103,6 +103,16 @@ def select(components: Sequence[Component], only: frozenset[str] | None) -> tupl
     return tuple(component for component in components if component.name in only)
 
 
+def check_replicas(components: Sequence[Component], replicas: Mapping[str, int]) -> None:
+    """replicas: service → how many. Raises DescriptionError."""
+    services = {component.name for component in components if component.is_service}
+    for name, count in replicas.items():
+        if name not in services:
+            raise DescriptionError(f"{name} is not a service that can have replicas")
+        if not 1 <= count <= REPLICAS:
+            raise DescriptionError(f"{name} can have 1 to {REPLICAS} replicas, not {count}")
+
+
 def instances(
     components: Sequence[Component],
     port_base: int,
@@ -116,12 +126,8 @@ def instances(
     instance's own; given here as `kafka.broker` → "19092".
     replicas: service → how many, 1 where absent. Raises DescriptionError.
     """
-    selected = {component.name: component for component in components}
-    for name, count in replicas.items():
-        if name not in selected or not selected[name].is_service:
-            raise DescriptionError(f"{name} is not a service that can have replicas")
-        if not 1 <= count <= REPLICAS:
-            raise DescriptionError(f"{name} can have 1 to {REPLICAS} replicas, not {count}")
+    selected = {component.name for component in components}
+    check_replicas(components, replicas)
 
     def those_of(names: Sequence[str]) -> tuple[str, ...]:
         present = (name for name in names if name in selected)

@@ -41,7 +41,8 @@ class LanguageDetector:
         start = text[:LOOKED_AT_CHARACTERS]
         if start.isascii() and len(ENGLISH_WORDS.intersection(start.lower().split())) >= 2:
             return "en"
-        if not start.strip():
+        # Without a letter, as in a row of emoji, the bytes alone would make it some language.
+        if not any(map(str.isalpha, start)):
             return ""
         language, probability = self._identifier.classify(start)
         # In UTF-8, letters of other scripts have two or three bytes.
