@@ -18,7 +18,7 @@ from millpond.v1 import result_pb2
 from millpond_cli.commands.options import prompt_of
 from millpond_cli.commands.status import as_they_answer, duration
 from millpond_cli.commands.tail import TEXT_CHARACTERS, one_line
-from millpond_cli.commands.test import run, static_checks
+from millpond_cli.commands.test import beside, run, static_checks
 from millpond_cli.errors import CommandError
 from millpond_cli.setup.home import REPOSITORY
 from millpond_cli.stack import ComponentState
@@ -211,6 +211,22 @@ def test_a_log_that_is_followed_shows_what_is_written_and_ends_with_ctrl_c(tmp_p
 def test_a_check_gives_its_exit_code_and_a_killed_one_is_no_success() -> None:
     assert run([sys.executable, "-c", "raise SystemExit(3)"], os.environ) == 3
     assert run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], os.environ) == 137
+
+
+def test_what_runs_beside_is_waited_for_and_says_what_it_said(capfd: pytest.CaptureFixture[str]) -> None:
+    with beside([sys.executable, "-c", "print('seen'); raise SystemExit(3)"], os.environ) as rest:
+        assert rest() == 3
+    assert "seen" in capfd.readouterr().out
+
+
+def test_what_runs_beside_ends_where_the_rest_is_given_up(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    sleeps = f"import os, time, pathlib; pathlib.Path({str(told)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    with beside([sys.executable, "-c", sleeps], os.environ):
+        while not told.exists() or not told.read_text():
+            pass
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)
 
 
 def test_the_checks_are_the_workspaces_own_programs() -> None:

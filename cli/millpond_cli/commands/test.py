@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -36,8 +37,12 @@ def test(context: typer.Context) -> None:
         pass
     if context.args:
         print("tests only, since arguments were given: without any, style and types are checked too", flush=True)
-    checks = [pytest(context.args)] if context.args else [*static_checks(), *suite()]
-    raise SystemExit(max(run(check, environment(place)) for check in checks))
+        raise SystemExit(run(pytest(context.args), environment(place)))
+    codes = [run(check, environment(place)) for check in static_checks()]
+    with beside(pure(), environment(place)) as rest:
+        codes += [run(check, environment(place)) for check in with_real_components()]
+        codes.append(rest())
+    raise SystemExit(max(codes))
 
 
 def static_checks() -> list[list[str]]:
@@ -48,16 +53,17 @@ def static_checks() -> list[list[str]]:
     ]
 
 
-def suite() -> list[list[str]]:
-    """What is pure takes every core. What has real components waits more than it computes, so that two files run beside
-    each other, each with a stack of its own; but what loads a whole stack, or harms it, has the machine for itself.
+def pure() -> list[str]:
+    """Computes on every core and waits for nothing."""
+    return pytest([UNIT, "-n", "auto"])
+
+
+def with_real_components() -> list[list[str]]:
+    """These wait more than they compute, so that two files run beside each other, each with a stack of its own; but
+    what loads a whole stack, or harms it, has no other beside it.
     """
-    beside = ["-n", str(STACKS), "--dist", "loadfile"]
-    return [
-        pytest([UNIT, "-n", "auto"]),
-        pytest(["tests", *(f"--ignore={each}" for each in (UNIT, *WHOLE)), *beside]),
-        pytest([*WHOLE]),
-    ]
+    others = [f"--ignore={each}" for each in (UNIT, *WHOLE)]
+    return [pytest(["tests", *others, "-n", str(STACKS), "--dist", "loadfile"]), pytest([*WHOLE])]
 
 
 def pytest(arguments: Sequence[str]) -> list[str]:
@@ -80,9 +86,42 @@ def environment(place: Home) -> Mapping[str, str]:
     }
 
 
+@contextmanager
+def beside(command: Sequence[str], environment: Mapping[str, str]) -> Generator[Callable[[], int]]:
+    """Run it in what the rest leaves of the processors. The function waits for it, prints what it said, and returns its
+    exit code, 128 and more where a signal ended it.
+    """
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            ["nice", "-n", "19", *command], cwd=REPOSITORY, env=environment, stdout=said, stderr=subprocess.STDOUT
+        )
+
+        def ended() -> int:
+            code = process.wait()
+            said.seek(0)
+            print(f"\n{_shown(command)}\n{said.read().decode(errors='replace')}", flush=True)
+            return _status(code)
+
+        try:
+            yield ended
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+
+
+def _shown(command: Sequence[str]) -> str:
+    return f"$ {' '.join([Path(command[0]).name, *command[1:]])}"
+
+
+def _status(code: int) -> int:
+    """As a shell tells it."""
+    return code if code >= 0 else 128 - code
+
+
 def run(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """The command's exit code, 128 and more where a signal ended it. Raises SystemExit where one came to us."""
-    print(f"\n$ {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
+    print(f"\n{_shown(command)}", flush=True)
     process = subprocess.Popen(command, cwd=REPOSITORY, env=environment)
     told: list[int] = []
 
@@ -102,4 +141,4 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> int:
             signal.signal(signum, handler)
     if told:
         raise SystemExit(128 + told[0])
-    return code if code >= 0 else 128 - code
+    return _status(code)
