@@ -52,7 +52,7 @@ def is_stand_in(addresses: Addresses, settings: Settings) -> bool:
     return addresses.provider == addresses.stand_in and settings.model_of_role("frontier").base_url is None
 
 
-def settings_of(addresses: Addresses, config: Path | None = None) -> Settings:
+def settings_of(addresses: Addresses) -> Settings:
     """What the services are told: models, prices, how Kafka is reached. Exit status 2 for a wrong setting."""
     where = {
         "kafka_bootstrap": addresses.kafka,
@@ -60,7 +60,7 @@ def settings_of(addresses: Addresses, config: Path | None = None) -> Settings:
         "otlp_endpoint": addresses.otlp,
         "traces_file": Path(addresses.traces_file) if addresses.traces_file else None,
     }
-    return _settings(config).model_copy(update=where)
+    return _settings(Path(addresses.config) if addresses.config else None).model_copy(update=where)
 
 
 def _settings(config: Path | None) -> Settings:

@@ -25,6 +25,7 @@ from millpond_core import json_codec
 from millpond_core.errors import Code, Malformed
 from millpond_core.identity import is_id, is_tenant
 from millpond_core.json_codec import FieldError
+from millpond_core.processor.record import LARGEST_RECORD_BYTES
 
 M = TypeVar("M", bound=Message)
 
@@ -34,7 +35,7 @@ CONTENT_TYPE = "content-type"
 PROTOBUF = ((CONTENT_TYPE, b"application/protobuf"),)
 """The headers of a record that holds protobuf."""
 
-READ_LIMIT_BYTES = 4 << 20
+READ_LIMIT_BYTES = LARGEST_RECORD_BYTES
 """What the broker lets through on ai.requests: up to here a request that is too large is still read for its id."""
 
 CONTROL_LIMIT_BYTES = 4096

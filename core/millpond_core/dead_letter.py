@@ -10,14 +10,11 @@ import logging
 
 from millpond_core import metrics, telemetry, topics
 from millpond_core.errors import Code
-from millpond_core.processor import Headers, Outgoing, Record
+from millpond_core.processor import CONTENT_BYTES, Headers, Outgoing, Record
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "dead-letter-"
-
-LARGEST_BYTES = (4 << 20) - (64 << 10)
-"""Of key, value and headers together: what ai.deadletter takes, less what is said. Compressed records may hold more."""
 
 
 def dead_letter(record: Record, service: str, code: Code, message: str) -> Outgoing:
@@ -42,9 +39,9 @@ def dead_letter(record: Record, service: str, code: Code, message: str) -> Outgo
     original = tuple(each for each in record.headers if not each[0].startswith(PREFIX))
     key, value = record.key, record.value
     rest = len(key or b"") + sum(len(name.encode()) + len(text or b"") for name, text in original)
-    if rest + len(value or b"") > LARGEST_BYTES:
+    if rest + len(value or b"") > CONTENT_BYTES:
         about = (*about, (f"{PREFIX}cut-from-bytes", str(len(value or b"")).encode()))
-        if rest > LARGEST_BYTES // 2:
+        if rest > CONTENT_BYTES // 2:
             key, original, rest = None, (), 0
-        value = (value or b"")[: LARGEST_BYTES - rest]
+        value = (value or b"")[: CONTENT_BYTES - rest]
     return Outgoing(topics.DEADLETTER, key, value, (*original, *about))

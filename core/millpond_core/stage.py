@@ -27,7 +27,7 @@ from millpond_core.control import Control, Word
 from millpond_core.dead_letter import dead_letter
 from millpond_core.envelope import TIER_WORDS, forwarded_record, not_before_s, parse_routed, retried_record, routed_key
 from millpond_core.errors import Code
-from millpond_core.processor import Finish, Outgoing, Taken, Unread
+from millpond_core.processor import CONTENT_BYTES, Finish, Outgoing, Taken, Unread
 from millpond_core.result import CANCELLED, EXPIRED, Answer, Failure, learned, result_of, settled
 from millpond_core.telemetry import Tracing
 
@@ -192,7 +192,7 @@ class Stage:
         self._start(self._waiting.due(now))
 
     async def ahead(self, unread: Unread, room: int) -> Sequence[int]:
-        offsets = {*unread.overdue(int(self._clock.now() * 1000)), *unread.overtaking(request_pb2.TIER_REALTIME)}
+        offsets = {*unread.overdue(int(self._clock.now() * 1000)), *unread.overtaking(request_pb2.TIER_REALTIME)[:room]}
         if self._control.cancelled:
             offsets.update(unread.having("key", self._control.cancelled))
         if batches := self._control.batches("cancel"):
@@ -320,20 +320,27 @@ class Stage:
         routed.timings_ms[self._service] = round(spent, 1)
         match outcome:
             case Forward(topic):
-                return [forwarded_record(job.taken.record, topic, routed, job.span)]
+                return self._fitting(job, forwarded_record(job.taken.record, topic, routed, job.span), now)
             case Retry(start_s, attempt):
                 routed.attempts.append(attempt)
                 wait_s = round(start_s - now, 1)
                 self._log("to be tried again", job, attempt.error.code, model=attempt.model, after_s=wait_s)
-                return [retried_record(job.taken.record, routed, start_s, job.span)]
+                return self._fitting(job, retried_record(job.taken.record, routed, start_s, job.span), now)
             case Answer() | Failure():
                 return self._results(job, outcome, now)
+
+    def _fitting(self, job: Job, record: Outgoing, now: float) -> list[Outgoing]:
+        """What no topic takes would be tried for ever, with all that is to be written with it."""
+        return [record] if record.size <= CONTENT_BYTES else self._results(job, _too_large(record.size), now)
 
     def _results(self, job: Job, outcome: Answer | Failure, now: float) -> list[Outgoing]:
         routed = job.routed
         result = result_of(routed, outcome, self._models, now, telemetry.trace_id(job.span))
         if routed.HasField("sample"):
             return self._audited(job, outcome, result, now)
+        value = encode(result, routed.format)
+        if isinstance(outcome, Answer) and len(value) > CONTENT_BYTES:
+            return self._results(job, _too_large(len(value)), now)
         self._observe(job, result)
         if result.error.code:
             self._log("a result without an answer", job, result.error.code, status=STATUS_WORDS[result.status])
@@ -341,7 +348,7 @@ class Stage:
         headers = telemetry.inject(((CONTENT_TYPE, content_type_of(routed.format)),), span)
         span.end()
         key = routed_key(routed)
-        records = [Outgoing(topics.RESULTS, key, encode(result, routed.format), headers)]
+        records = [Outgoing(topics.RESULTS, key, value, headers)]
         if isinstance(outcome, Failure) and outcome.dead_letter:
             error = outcome.error
             records.append(dead_letter(job.taken.record, self._service, Code(error.code), error.message))
@@ -349,14 +356,16 @@ class Stage:
 
     def _audited(self, job: Job, outcome: Answer | Failure, result: result_pb2.Result, now: float) -> list[Outgoing]:
         """Nobody waits for this result, and no dead letter is made of it: replayed, it would be a request."""
+        value = audit_pb2.Audit(sample=job.routed.sample, result=result).SerializeToString()
+        if isinstance(outcome, Answer) and len(value) > CONTENT_BYTES:
+            return self._results(job, _too_large(len(value)), now)
         metrics.series(metrics.COST_USD, ROUTE_WORDS[result.served_by.route], result.served_by.model).inc(
             float(result.cost_usd)
         )
         span = self._tracing.send(topics.AUDIT, job.span)
-        audit = audit_pb2.Audit(sample=job.routed.sample, result=result)
         headers = telemetry.inject(PROTOBUF, span)
         span.end()
-        record = Outgoing(topics.AUDIT, routed_key(job.routed), audit.SerializeToString(), headers)
+        record = Outgoing(topics.AUDIT, routed_key(job.routed), value, headers)
         return [record, *self._lessons(job, outcome, now)]
 
     def _lessons(self, job: Job, outcome: Answer | Failure, now: float) -> list[Outgoing]:
@@ -364,7 +373,8 @@ class Stage:
         if lesson is None:
             return []
         headers = telemetry.inject((), job.span)
-        return [Outgoing(topics.LEARN, routed_key(job.routed), lesson.SerializeToString(), headers)]
+        record = Outgoing(topics.LEARN, routed_key(job.routed), lesson.SerializeToString(), headers)
+        return [record] if record.size <= CONTENT_BYTES else []
 
     def _log(self, event: str, job: Job, code: str, **more: object) -> None:
         """A line by which a person finds what became of a request. What is as usual has none."""
@@ -396,3 +406,11 @@ class Stage:
         if job.span.is_recording():
             job.span.set_attribute(telemetry.OUTCOME, outcome)
         job.span.end()
+
+
+def _too_large(size: int) -> Failure:
+    message = (
+        f"with all that belongs to it the record would have {size} bytes, and Kafka takes {CONTENT_BYTES}: send less, "
+        "or ask for a shorter answer"
+    )
+    return Failure(result_pb2.Error(code=Code.REQUEST_TOO_LARGE, message=message, retryable=False))

@@ -50,7 +50,7 @@ async def serve_stage(
     kept = _claims_folder(settings) if claims else None
     runtime.ready("kafka", False, "not joined yet")
     declared = [topic for topic in TOPICS if service in topic.readers or service in topic.writers]
-    await runtime.unless_stopping(await_topics(settings, declared, runtime.ready))
+    ids = await runtime.unless_stopping(await_topics(settings, declared, runtime.ready))
     reads = [topic.name for topic in declared if service in topic.readers and topic.name in topics.ENVELOPES]
     broker = await runtime.unless_stopping(_join(service, settings, reads))
 
@@ -74,7 +74,7 @@ async def serve_stage(
         processor or ProcessorSettings(drain_s=settings.drain_s),
         runtime.clock,
         stage=service,
-        claims=Claims(topics.CLAIMS, kept, topics.CLAIM_RETENTION_MS) if kept else None,
+        claims=Claims(topics.CLAIMS, ids[topics.CLAIMS], kept, topics.CLAIM_RETENTION_MS) if kept else None,
         conflict=_conflict(service),
         describe=described,
     )

@@ -28,7 +28,7 @@ from confluent_kafka.admin import (
 )
 
 from millpond_core.settings import Settings, load
-from millpond_core.topics import TOPICS, Topic, bound_topics
+from millpond_core.topics import LARGEST, TOPICS, Topic, bound_topics
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +45,9 @@ RETRY_S = 0.5
 REPORT_S = 5.0
 """Between two log lines that say what is waited for."""
 
-CHECKED = ("message.timestamp.type", "cleanup.policy")
-"""Settings that correctness rests on: deadlines count from the append, and claims are compacted. Others are an
-operator's to change."""
+CHECKED = ("message.timestamp.type", "cleanup.policy", LARGEST)
+"""Settings that correctness rests on: deadlines count from the append, claims are compacted, and no topic may refuse
+what a service has to write; of the last, more does no harm. Others are an operator's to change."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,17 @@ def differences(topic: Topic, standing: Standing, partitions: int) -> list[str]:
             "so set MILLPOND_PARTITIONS to what all topics have, or drain Millpond and make the topics anew"
         )
     for name in CHECKED:
-        wanted, found = topic.config.get(name), standing.config.get(name)
-        if wanted is not None and _values(wanted) != _values(found or ""):
+        wanted, found = topic.settings.get(name), standing.config.get(name)
+        if wanted is not None and not _will_do(name, wanted, found or ""):
             lines.append(
                 f"{topic.name} has {name}={found}, not {wanted}: "
                 f'kafka-configs.sh --alter --topic {topic.name} --add-config "{name}=[{wanted}]"'
             )
     return lines
+
+
+def _will_do(name: str, wanted: str, found: str) -> bool:
+    return int(found or 0) >= int(wanted) if name == LARGEST else _values(wanted) == _values(found)
 
 
 def make_topics(admin: AdminClient, topics: Iterable[Topic], partitions: int, replication: int) -> list[str]:
@@ -88,7 +92,7 @@ def make_topics(admin: AdminClient, topics: Iterable[Topic], partitions: int, re
             topic.name,
             num_partitions=partitions,
             replication_factor=replication,
-            config={"retention.ms": str(topic.retention_ms), **topic.config},
+            config=topic.settings,
         )
         for topic in topics
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from millpond_core.processor.record import LARGEST_RECORD_BYTES
+
 REQUESTS = "ai.requests"
 ROUTED = "ai.routed"
 BATCH_REALTIME = "ai.batch.realtime"
@@ -22,6 +24,9 @@ CONTROL = "ai.control"
 ENVELOPES = (ROUTED, BATCH_REALTIME, BATCH_STANDARD, BATCH_OVERNIGHT, FRONTIER)
 """Topics whose records are requests on their way (`Routed`)."""
 
+LARGEST = "max.message.bytes"
+"""Kafka's name for the largest record that a topic takes."""
+
 DAY_MS = 24 * 3600 * 1000
 
 CLAIM_RETENTION_MS = 7 * DAY_MS
@@ -30,13 +35,19 @@ CLAIM_RETENTION_MS = 7 * DAY_MS
 
 @dataclass(frozen=True)
 class Topic:
-    """writers and readers are service names, "producer" or "consumer"; config is Kafka's own."""
+    """writers and readers are service names, "producer" or "consumer"; config is Kafka's own, beside what all have."""
 
     name: str
     writers: tuple[str, ...]
     readers: tuple[str, ...]
     retention_ms: int = DAY_MS * 2
     config: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """All that is asked of Kafka for it."""
+        common = {"retention.ms": str(self.retention_ms), LARGEST: str(LARGEST_RECORD_BYTES)}
+        return {**common, **self.config}
 
 
 TOPICS = (
@@ -45,7 +56,7 @@ TOPICS = (
         REQUESTS,
         ("producer",),
         ("router",),
-        config={"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(4 << 20)},
+        config={"message.timestamp.type": "LogAppendTime"},
     ),
     Topic(ROUTED, ("router", "frontier"), ("cache",)),
     Topic(BATCH_REALTIME, ("cache",), ("batcher",)),
@@ -59,13 +70,7 @@ TOPICS = (
     Topic(AUDIT, ("batcher", "frontier"), ("cache", "consumer"), 7 * DAY_MS),
     Topic(LEARN, ("cache", "batcher", "frontier"), ("cache",)),
     Topic(CLAIMS, ("cache",), ("cache",), CLAIM_RETENTION_MS, {"cleanup.policy": "compact,delete"}),
-    Topic(
-        DEADLETTER,
-        ("router", "cache", "batcher", "frontier"),
-        ("consumer",),
-        30 * DAY_MS,
-        {"max.message.bytes": str(4 << 20)},
-    ),
+    Topic(DEADLETTER, ("router", "cache", "batcher", "frontier"), ("consumer",), 30 * DAY_MS),
     # Each process reads it from its beginning: no longer than a request may wait. The cache passes on what it was told
     # over gRPC.
     Topic(CONTROL, ("producer", "cache"), ("cache", "batcher", "frontier")),

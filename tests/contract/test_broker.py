@@ -115,6 +115,22 @@ def test_a_paused_partition_gives_nothing_until_it_is_resumed(cluster: Cluster) 
     broker.close()
 
 
+def test_a_partition_that_was_lost_while_paused_is_read_when_it_is_won_again(cluster: Cluster) -> None:
+    source, group = cluster.topic(2), fresh("group")
+    first = cluster.member(group, 0, [source])
+    polls([first], lambda seen: len(held(seen[0])) == 2)
+    first.pause([Partition(source, 0), Partition(source, 1)])
+    second = cluster.member(group, 1, [source])
+    polls([first, second], lambda seen: len(held(seen[1])) == 1)
+    second.close()
+    (polled,) = polls([first], lambda seen: bool(held(seen[0])))
+    (again,) = held(polled)
+    cluster.append(Outgoing(source, b"k", b"v", partition=again.number))
+    (polled,) = polls([first], lambda seen: bool(records_of(seen[0])))
+    assert {record.partition for record in records_of(polled)} == {again}
+    first.close()
+
+
 def test_reading_gives_all_that_was_committed_and_where_it_ends(cluster: Cluster) -> None:
     source, log, group = cluster.topic(1), cluster.topic(1), fresh("group")
     broker = cluster.member(group, 0, [source])

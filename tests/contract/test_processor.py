@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +28,8 @@ from millpond_core.processor import (
     Taken,
     Unread,
     header,
+    memory_broker,
+    offset_map,
 )
 
 DAY_MS = 24 * 3600 * 1000
@@ -114,7 +117,7 @@ class Line:
         def conflict(record: Record) -> Outgoing:
             return Outgoing(self.letters, record.key, record.value)
 
-        claims = Claims(self.claims, self.folder / str(number), 7 * DAY_MS) if self.claims else None
+        claims = Claims(self.claims, "id", self.folder / str(number), 7 * DAY_MS) if self.claims else None
         broker = self.cluster.member(self.group, number, [self.source])
         processor = Processor(
             broker,
@@ -413,6 +416,34 @@ async def test_a_full_map_is_emptied_by_moving_what_holds_it_up(cluster: Cluster
     assert line.results() == sorted(f"k{number}" for number in range(4000))
 
 
+async def test_what_is_taken_far_ahead_never_makes_a_position_that_kafka_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a tenth of Kafka's characters, and a hundred records that are wanted at once, each a run of its own."""
+    for module in (offset_map, memory_broker):
+        monkeypatch.setattr(module, "METADATA_CHARACTERS", 400)
+    settings = ProcessorSettings(max_in_flight=20, max_poll_records=20)
+    line = Line(InMemory(), tmp_path, partitions=1, settings=settings)
+    for number in range(8000):
+        line.send(f"k{number}")
+    processor, bench = line.replica(auto=False)
+    wanted = {f"k{number}".encode() for number in range(100, 8000, 20)}
+    bench.wanted = [*wanted]
+    async with running(processor) as task:
+
+        def wanted_ones_are_done() -> bool:
+            for taken in [each for each in bench.held if each.record.key in wanted]:
+                bench.held.remove(taken)
+                bench.answer(taken)
+            return len(line.results()) == len(wanted)
+
+        await until(wanted_ones_are_done, task)
+        bench.auto = True
+        bench.answer_all()
+        await until(lambda: len(line.results()) == 8000, task)
+    assert line.results() == sorted(f"k{number}" for number in range(8000))
+
+
 async def test_a_clean_stop_finishes_what_is_in_flight(cluster: Cluster, tmp_path: Path) -> None:
     line = Line(cluster, tmp_path)
     for number in range(5):
@@ -477,21 +508,43 @@ async def test_urgent_outcomes_share_no_transaction_with_others(tmp_path: Path) 
     assert [record.key for record in target] == [b"urgent", b"bulk", b"more"]
 
 
-async def test_claims_of_a_topic_that_was_made_anew_are_forgotten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [0, 2, 9])
+async def test_claims_of_a_topic_that_was_made_anew_are_forgotten(more: int, tmp_path: Path) -> None:
     clock = SystemClock()
     before, after = InMemory(), InMemory()
     for cluster in (before, after):
         cluster.cluster.partitions |= {"claims": 1, "source": 1}
-    claims = Claims("claims", tmp_path, 7 * DAY_MS)
+    claims = Claims("claims", "first", tmp_path, 7 * DAY_MS)
     for number in range(3):
         before.append(Outgoing("claims", b"k%d" % number, b"body"))
     claims.restore(before.member("g", 0, ["source"]), 0, int(clock.now() * 1000))
     assert claims.claim(0, b"k1", b"body").value == "copy"
     claims.close()
+    # As long as the one before it, or longer: its length tells nothing.
+    for number in range(more):
+        after.append(Outgoing("claims", b"other%d" % number, b"body"))
     after.append(Outgoing("claims", b"new", b"body"))
+    claims = Claims("claims", "second", tmp_path, 7 * DAY_MS)
     claims.restore(after.member("g", 0, ["source"]), 0, int(clock.now() * 1000))
     assert claims.claim(0, b"k1", b"body").value == "new"
     assert claims.claim(0, b"new", b"other").value == "conflict"
+    claims.close()
+    assert not any("first" in name for name in os.listdir(tmp_path))
+
+
+async def test_a_claim_ends_after_its_time_though_its_partition_stays(tmp_path: Path) -> None:
+    cluster = InMemory()
+    cluster.cluster.partitions |= {"claims": 1, "source": 1}
+    claims = Claims("claims", "id", tmp_path, 7 * DAY_MS)
+    claims.restore(cluster.member("g", 0, ["source"]), 0, 0)
+    place = Partition("claims", 0)
+    for day, key in enumerate((b"old", b"young")):
+        assert claims.claim(0, key, b"body").value == "new"
+        claims.settle({0: [key]}, {place: day}, day * 6 * DAY_MS)
+    assert claims.claim(0, b"last", b"body").value == "new"
+    claims.settle({0: [b"last"]}, {place: 2}, 8 * DAY_MS)
+    assert claims.claim(0, b"old", b"body").value == "new"
+    assert claims.claim(0, b"young", b"body").value == "copy"
     claims.close()
 
 
@@ -499,8 +552,8 @@ async def test_an_unreadable_claims_file_is_made_again(tmp_path: Path) -> None:
     cluster = InMemory()
     cluster.cluster.partitions |= {"claims": 1, "source": 1}
     cluster.append(Outgoing("claims", b"k", b"body"))
-    (tmp_path / "claims-0.sqlite").write_bytes(b"this is no database" * 1000)
-    claims = Claims("claims", tmp_path, 7 * DAY_MS)
+    (tmp_path / "claims-0.id.sqlite").write_bytes(b"this is no database" * 1000)
+    claims = Claims("claims", "id", tmp_path, 7 * DAY_MS)
     claims.restore(cluster.member("g", 0, ["source"]), 0, 0)
     assert claims.claim(0, b"k", b"body").value == "copy"
     claims.close()

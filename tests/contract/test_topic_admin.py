@@ -9,8 +9,8 @@ from confluent_kafka.admin import AdminClient
 
 from cluster import fresh
 from millpond_core.settings import Settings
-from millpond_core.topic_admin import TopicsDiffer, await_topics, main, make_topics, standing_topics
-from millpond_core.topics import TOPICS, Topic
+from millpond_core.topic_admin import TopicsDiffer, await_topics, differences, main, make_topics, standing_topics
+from millpond_core.topics import LARGEST, TOPICS, Topic
 
 DECLARED = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "compact,delete"}
 
@@ -48,13 +48,17 @@ async def test_a_topic_is_made_once_and_keeps_its_id(admin: AdminClient, setting
     assert make_topics(admin, topics, 2, 1) == []
     assert await await_topics(settings, topics, Ready()) == ids
     assert len(set(ids.values())) == 2
-    assert all(standing_topics(admin, [topic.name])[topic.name].config == DECLARED for topic in topics)
+    for topic in topics:
+        standing = standing_topics(admin, [topic.name])[topic.name]
+        assert differences(topic, standing, 2) == []
+        assert standing.config == {**DECLARED, LARGEST: topic.settings[LARGEST]}
 
 
 @pytest.mark.parametrize(
     ("partitions", "config", "words"),
     [
         (3, DECLARED, ["3 partitions, not 2", "MILLPOND_PARTITIONS"]),
+        (2, {**DECLARED, LARGEST: "1048588"}, [f"{LARGEST}=1048588, not 4194304", "kafka-configs.sh"]),
         (2, {}, ["message.timestamp.type=CreateTime, not LogAppendTime", "cleanup.policy=delete", "kafka-configs.sh"]),
     ],
 )

@@ -111,7 +111,7 @@ def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
     shipped["models"].append({**{name: first[name] for name in first if name != "role"}, "name": OTHER})
     config.write_text(yaml.safe_dump(shipped))
     with Stack(HOME, free_port_base(), only=only, config=config, environment=environment, run=run) as stack:
-        settings = settings_of(stack.addresses, config)
+        settings = settings_of(stack.addresses)
         producer = Producer(settings.kafka_client({"partitioner": "murmur2_random"}))
         reading: Mapping[str, str] = {
             "group.id": "test",

@@ -564,3 +564,39 @@ async def test_a_canary_that_is_cancelled_lets_another_take_its_place() -> None:
         for job in jobs:
             assert isinstance(await pond.outcome(job), Answer)
         await pond.lane.close()
+
+
+async def test_an_equal_request_of_no_batch_neither_waits_for_one_nor_stands_for_it() -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, **CHECKED)
+        jobs = of_batch(pond, "declines", 6)
+        pond.lane.start(jobs)
+        for job in jobs[:4]:
+            await pond.outcome(job)
+        held = jobs[4]
+        alone = pond.job("4\ndeclines", tenant="acme", metadata={"checks": "polite"})
+        pond.lane.start([alone])
+        assert isinstance(await pond.outcome(alone), Forward)
+        pond.lane.abandon([held])
+        pond.lane.told(BatchName("acme", "march"), "resume")
+        assert isinstance(await pond.outcome(jobs[5]), Forward)
+        assert pond.crash is None
+        await pond.lane.close()
+
+
+async def test_rows_that_hang_on_a_replica_that_is_away_take_no_places_of_the_others() -> None:
+    async with serving(Triton(hangs=True, revives=False)) as first, serving(Triton()) as second:
+        pond = Pond(first, second, model={"max_rows": 8}, reserved_rows=0, refill_rows=1, standard_wait_s=0)
+        second.state = "loading"
+        await pond.until_answers(0)
+        pond.lane.start([pond.job(f"{number}\nok", TIER_STANDARD) for number in range(8)])
+        await first.until(lambda: first.running == 8)
+        second.state = "ready"
+        await pond.until_answers(1)
+        # It is asked no more, and what it has stays there until its time is over.
+        pond.replicas[0].revive(lambda: None, lambda _: None)
+        jobs = [pond.job(f"{number + 8}\nok", TIER_STANDARD) for number in range(8)]
+        pond.lane.start(jobs)
+        for job in jobs:
+            assert isinstance(await pond.outcome(job), Answer)
+        await pond.lane.close()

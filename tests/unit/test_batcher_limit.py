@@ -53,7 +53,7 @@ def test_rows_that_were_sent_before_a_cut_make_no_second_one(rows: int) -> None:
 
 
 def test_a_limit_that_is_used_comes_back_a_row_for_each_of_its_fills_and_one_that_is_not_stays() -> None:
-    limit = after([(2 * TARGET_S, MOST)])
+    limit = after([(2 * TARGET_S, MOST)], least=1)
     cut = limit.rows
     for _ in range(1000):
         limit.answered(sent_s=100, now=101, waited_s=0, running=cut - 1)
@@ -61,3 +61,12 @@ def test_a_limit_that_is_used_comes_back_a_row_for_each_of_its_fills_and_one_tha
     for _ in range(cut + 1):
         limit.answered(sent_s=100, now=101, waited_s=0, running=limit.rows)
     assert limit.rows == cut + 1
+
+
+@given(st.integers(0, MOST // 2))
+def test_bulk_that_leaves_the_reserved_places_free_brings_it_back(reserved: int) -> None:
+    limit = after([(2 * TARGET_S, 1)] * 20, least=reserved + 1)
+    assert limit.rows < MOST
+    for second in range(100, 100 + MOST * MOST):
+        limit.answered(sent_s=second, now=second + 1, waited_s=0, running=max(limit.rows - reserved, 1))
+    assert limit.rows == MOST

@@ -538,3 +538,17 @@ def test_retries_come_later_and_later_up_to_a_bound(attempts: int, first: float,
     after = retry_after_s(attempts, first, last, chance)
     assert 0 < after <= last * 1.5
     assert retry_after_s(attempts + 1, first, last, chance) >= after
+
+
+@given(waitings(), st.lists(st.tuples(st.integers(0, 100), st.integers(1, 4)), max_size=12))
+def test_whatever_is_drawn_first_all_of_it_is_drawn_once(
+    those: Sequence[Waiting[int]], turns: Sequence[tuple[int, int]]
+) -> None:
+    left = backlog(those, replace(DEFAULT, pads=True))
+    drawn: list[int] = []
+    for place, rows in [*turns, *((0, 64) for _ in those)]:
+        groups = sorted(left.groups())
+        if groups:
+            room = Room(rows, 1 << 31, unlimited)
+            drawn += (each.item for each in left.draw(groups[place % len(groups)], room).members)
+    assert sorted(drawn) == sorted(each.item for each in those)

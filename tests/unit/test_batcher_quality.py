@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from millpond_batcher.canary import MOST_BATCHES, Canary
 from millpond_batcher.quality import Checks, Failed
+from millpond_batcher.suspects import company_of, is_poison
 from millpond_core.batch_name import BatchName
 
 PROSE = (
@@ -30,6 +31,9 @@ SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "require
         ({"json_schema": SCHEMA}, '{"age": 1', "json_schema"),
         ({"json_schema": SCHEMA}, '{"age": NaN}', "json_schema"),
         ({"json_schema": SCHEMA}, "[" * 100_000, "json_schema"),
+        ({"json_schema": {"multipleOf": 0.01}}, "1e999", "json_schema"),
+        ({"json_schema": {"multipleOf": 0.01}}, "1" * 400, "json_schema"),
+        ({"json_schema": {"items": {"$ref": "#"}}}, "[" * 400 + "]" * 400, "json_schema"),
         ({"refusal": True}, "I'm sorry, but I can't help with that.", "refusal"),
         ({"refusal": True}, "As an AI language model, I have no opinion.", "refusal"),
         ({"refusal": True}, "Unfortunately, I cannot open files.", "refusal"),
@@ -111,3 +115,14 @@ def test_batches_that_are_remembered_are_bounded() -> None:
         canary.admit(BatchName("acme", str(number)))
         canary.judge(BatchName("acme", str(number)), failed=True)
     assert len(canary.held) == MOST_BATCHES
+
+
+@given(st.integers(1, 10).map(lambda power: 2**power), st.integers(0, 20))
+def test_a_request_is_poison_only_when_its_model_has_died_twice_under_it_alone(rows: int, deaths: int) -> None:
+    companies = [company_of(each, rows) for each in range(deaths)]
+    assert is_poison(deaths, rows) == (companies[-2:] == [1, 1])
+
+
+def test_where_all_run_alone_one_death_may_be_a_chance() -> None:
+    assert not is_poison(1, 1)
+    assert is_poison(2, 1)

@@ -32,8 +32,26 @@ def test_a_template_that_does_not_compile_is_named_at_start() -> None:
 
 @pytest.mark.parametrize(
     ("own", "told"),
-    [({"off_peak": ["22-6"]}, "22:00-06:00"), ({"time_zone": "Berlin"}, "Europe/Berlin")],
+    [
+        ({"off_peak": ["22-6"]}, "22:00-06:00"),
+        ({"off_peak": ["22:00Z-06:00Z"]}, "time_zone says whose"),
+        ({"time_zone": "Berlin"}, "Europe/Berlin"),
+        ({"time_zone": "Europe"}, "Europe/Berlin"),
+    ],
 )
 def test_hours_that_are_none_are_named_at_start(own: dict[str, object], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         BatcherSettings.model_validate({"batcher": own})
+
+
+@pytest.mark.parametrize("reference", ["#/nope", "#nope", "https://example.com/schema.json"])
+def test_a_schema_that_refers_to_what_is_not_in_it_is_named_at_start(reference: str) -> None:
+    checks = {"form": {"json_schema": {"allOf": [{"$ref": reference}]}}}
+    with pytest.raises(ValidationError, match="leads nowhere"):
+        BatcherSettings.model_validate({"batcher": {"checks": checks}})
+
+
+def test_a_schema_may_refer_to_its_own_parts() -> None:
+    parts = {"year": {"$ref": "#/$defs/year"}, "within": {"$ref": "#"}}
+    schema = {"$defs": {"year": {"type": "integer"}}, "properties": parts}
+    BatcherSettings.model_validate({"batcher": {"checks": {"form": {"json_schema": schema}}}})

@@ -214,7 +214,9 @@ def test_the_command_writes_what_it_found(tmp_path: Path) -> None:
     ("line", "told"),
     [
         ('{"at_s": 1}', "line 2: prompt_tokens"),
-        ("nonsense", "line 2: it is not JSON"),
+        ("nonsense", "line 2 is not JSON"),
+        ('{"at_s": 1e999, "prompt_tokens": 1, "output_tokens": 1}', "line 2: at_s"),
+        ("[" * 100_000, "line 2 is nested too deeply"),
         ('{"at_s": -1}', "line 2: at_s"),
     ],
 )
@@ -242,3 +244,22 @@ def test_figures_of_nothing_late_are_whole() -> None:
     found = figures(outcome, 1, EngineProfile(**PROFILE, usd_per_hour=3600))
     assert found["tiers"]["standard"]["hit_rate"] == 1
     assert found["usd"] == pytest.approx(outcome.end_s, abs=1e-3)
+
+
+def test_a_request_that_no_batch_may_hold_is_named_and_not_lost(tmp_path: Path) -> None:
+    profile, requests = tmp_path / "engine.json", tmp_path / "trace.jsonl"
+    profile.write_text(json.dumps(PROFILE))
+    lengths = ((1, 66_000, 20), (2, 9, 9))
+    lines = [{"at_s": at_s, "prompt_tokens": prompt, "output_tokens": output} for at_s, prompt, output in lengths]
+    requests.write_text("\n".join(map(json.dumps, lines)))
+    result = CliRunner().invoke(app, ["simulate", "--engine-profile", str(profile), "--trace", str(requests)])
+    assert isinstance(result.exception, CommandError)
+    assert "a standard request has 66000 + 20 tokens" in str(result.exception)
+
+
+@given(arrivals, profiles, st.integers(1, 3), st.integers(700, 2000))
+def test_the_engines_never_hold_more_tokens_than_they_may(
+    those: Sequence[Arrival], profile: EngineProfile, replicas: int, tokens: int
+) -> None:
+    simulation = Simulation(those, profile, replicas, POLICY, 1_760_000_000, engine_tokens=tokens)
+    assert sum(map(len, simulation.run().latencies_s.values())) == len(those)

@@ -15,7 +15,7 @@ from millpond.v1.request_pb2 import CacheMode, Request, Tier
 from millpond.v1.result_pb2 import Result, Route, Status
 from millpond_core import topics
 from millpond_core.codec import CONTENT_TYPE, READ_LIMIT_BYTES, decode_request
-from millpond_core.dead_letter import LARGEST_BYTES, dead_letter
+from millpond_core.dead_letter import CONTENT_BYTES, dead_letter
 from millpond_core.envelope import REPLAY_HEADER
 from millpond_core.errors import Code
 from millpond_core.identity import MAX_ID_CHARACTERS, NO_TENANT
@@ -107,7 +107,7 @@ def test_every_header_is_told() -> None:
 
 
 def test_every_header_of_a_dead_letter_is_told() -> None:
-    large = Record(Partition("ai.requests", 0), 0, 0, None, bytes(LARGEST_BYTES + 1), ())
+    large = Record(Partition("ai.requests", 0), 0, 0, None, bytes(CONTENT_BYTES + 1), ())
     letter = dead_letter(large, "router", Code.MALFORMED, "")
     assert list(rows_of("Dead letters")) == [name for name, _ in letter.headers]
 
@@ -135,4 +135,4 @@ def test_the_whole_messages_are_told() -> None:
 
 def test_the_largest_record_that_is_read_is_the_largest_that_the_broker_takes() -> None:
     requests = next(topic for topic in topics.TOPICS if topic.name == topics.REQUESTS)
-    assert requests.config["max.message.bytes"] == str(READ_LIMIT_BYTES)
+    assert requests.settings["max.message.bytes"] == str(READ_LIMIT_BYTES)

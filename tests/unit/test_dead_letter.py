@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millpond_core import topics
-from millpond_core.dead_letter import LARGEST_BYTES, PREFIX, dead_letter
+from millpond_core.dead_letter import PREFIX, dead_letter
 from millpond_core.errors import Code
-from millpond_core.processor import Outgoing, Partition, Record
+from millpond_core.processor import CONTENT_BYTES, LARGEST_RECORD_BYTES, Outgoing, Partition, Record
 
-(TAKES_BYTES,) = (int(topic.config["max.message.bytes"]) for topic in topics.TOPICS if topic.name == topics.DEADLETTER)
+TAKES_BYTES = LARGEST_RECORD_BYTES
 
 
 def letter_of(key: bytes | None, value: bytes | None, *headers: tuple[str, bytes]) -> Outgoing:
@@ -57,7 +56,7 @@ def test_a_dead_letter_is_in_the_log_with_its_place_and_trace(caplog: pytest.Log
 
 
 SIZES = st.sampled_from(
-    [0, 1, LARGEST_BYTES // 3, LARGEST_BYTES - 100, LARGEST_BYTES, LARGEST_BYTES + 1, 3 * TAKES_BYTES]
+    [0, 1, CONTENT_BYTES // 3, CONTENT_BYTES - 100, CONTENT_BYTES, CONTENT_BYTES + 1, 3 * TAKES_BYTES]
 )
 
 
@@ -68,5 +67,5 @@ def test_what_is_too_large_for_the_topic_is_cut_and_says_so(key: int, value: int
     size += sum(len(name.encode()) + len(text) for name, text in letter.headers)
     assert size < TAKES_BYTES - 1024
     cut = dict(letter.headers).get("dead-letter-cut-from-bytes")
-    assert (cut is None) == (key + value + header + len("mine") <= LARGEST_BYTES)
+    assert (cut is None) == (key + value + header + len("mine") <= CONTENT_BYTES)
     assert cut in (None, str(value).encode())

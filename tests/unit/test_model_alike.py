@@ -27,24 +27,39 @@ def alike(one: Sequence[int], other: Sequence[int]) -> int:
 def test_a_row_waits_only_for_one_that_reads_half_of_its_prompt(
     prompts: Sequence[Sequence[int]], gone: set[int], prompt: Sequence[int]
 ) -> None:
-    reading = Reading()
+    reading = Reading[str]()
     for number, each in enumerate(prompts):
         reading.begin(number, each)
     for number in gone:
         reading.end(number)
-    leader = reading.leader(prompt)
-    if leader is not None:
+    if reading.waits(prompt, "row"):
+        (leader,) = [number for number in range(len(prompts)) if reading.end(number) == ["row"]]
         assert leader not in gone
         assert alike(prompts[leader], prompt) >= max(SHARED_TOKENS, SHARED_PART * len(prompt))
+    assert not [*reading.waiting]
 
 
 @given(PROMPTS, PROMPTS)
 def test_of_two_that_begin_alike_the_second_waits_until_the_first_has_read(
     one: Sequence[int], other: Sequence[int]
 ) -> None:
-    reading = Reading()
+    reading = Reading[str]()
     reading.begin(1, one)
     waits = alike(one, other) >= max(SHARED_TOKENS, SHARED_PART * len(other))
-    assert reading.leader(other) == (1 if waits else None)
-    reading.end(1)
-    assert reading.leader(other) is None
+    assert reading.waits(other, "row") == waits
+    assert list(reading.end(1)) == ["row"] * waits
+    assert not reading.waits(other, "row")
+
+
+@given(st.lists(PROMPTS, max_size=8), st.permutations(range(8)))
+def test_whoever_waits_is_told_once(prompts: Sequence[Sequence[int]], order: Sequence[int]) -> None:
+    reading = Reading[int]()
+    begun = set[int]()
+    for number, each in enumerate(prompts):
+        if not reading.waits(each, number):
+            reading.begin(number, each)
+            begun.add(number)
+    kept = sorted(reading.waiting)
+    assert begun.isdisjoint(kept)
+    assert sorted(row for number in order if number in begun for row in reading.end(number)) == kept
+    assert begun | {*kept} == {*range(len(prompts))}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millpond_core.processor import OffsetMap
+from millpond_core.processor.offset_map import METADATA_CHARACTERS
 
 GAPS = st.lists(st.integers(1, 3), min_size=1, max_size=40)
 """Distances between the offsets of a partition's records: transaction markers lie between."""
@@ -121,3 +124,16 @@ def test_an_offset_that_goes_back_is_refused() -> None:
     offset_map.take(3)
     with pytest.raises(ValueError, match="came after"):
         offset_map.take(2)
+
+
+@given(st.lists(st.integers(1, 10**7), min_size=1, max_size=900), st.integers(1, 200), st.floats(0.1, 0.9))
+def test_what_there_is_room_for_never_makes_it_fuller_than_that(gaps: list[int], at_once: int, fullness: float) -> None:
+    offsets = OffsetMap(0)
+    places = list(itertools.accumulate(gap + 1 for gap in gaps))
+    while taken := [places.pop(0) for _ in range(min(offsets.room(fullness), at_once, len(places)))]:
+        for place in taken:
+            assert offsets.take_ahead(place, place + 1)
+        for place in taken:
+            offsets.finish([place])
+            _, metadata = offsets.position()
+            assert len(metadata) <= fullness * METADATA_CHARACTERS

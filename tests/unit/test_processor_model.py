@@ -477,7 +477,7 @@ class Pipeline(RuleBasedStateMachine):
             desks.append(Desk(finish, stage, gate, self.work))
             return desks[0]
 
-        claims = Claims(CLAIMS, self.folder / str(number), 10**12) if stage == "admit" else None
+        claims = Claims(CLAIMS, "id", self.folder / str(number), 10**12) if stage == "admit" else None
 
         def conflict(record: Record) -> Outgoing:
             return Outgoing(LETTERS, record.key, record.value)

@@ -20,7 +20,17 @@ from millpond_core.control import Control, Word
 from millpond_core.dead_letter import PREFIX
 from millpond_core.envelope import BATCH_TOPICS, NOT_BEFORE_HEADER, described, routed_record
 from millpond_core.errors import Code, EngineError
-from millpond_core.processor import ATTEMPT_HEADER, OffsetMap, Outgoing, Partition, Record, Taken, Unread, header
+from millpond_core.processor import (
+    ATTEMPT_HEADER,
+    CONTENT_BYTES,
+    OffsetMap,
+    Outgoing,
+    Partition,
+    Record,
+    Taken,
+    Unread,
+    header,
+)
 from millpond_core.processor.processor import Assignment
 from millpond_core.processor.unread import ROW
 from millpond_core.result import Answer, Failure
@@ -206,6 +216,45 @@ def test_a_cached_answer_costs_nothing_and_is_not_learned_again() -> None:
     bench.settle(answer(result_pb2.ROUTE_CACHE))
     assert [each.topic for each in bench.written] == [topics.RESULTS]
     assert bench.result().cost_usd == "0.000000"
+
+
+def test_an_answer_that_no_topic_takes_is_an_error_and_is_not_learned() -> None:
+    for envelope in (protobuf(), sampled()):
+        bench = Bench()
+        bench.take(envelope)
+        long = answer()
+        long.output.text = "x" * CONTENT_BYTES
+        assert bench.settle(long)
+        (record,) = bench.written
+        assert record.size <= CONTENT_BYTES
+        if record.topic == topics.RESULTS:
+            assert bench.result().error.code == Code.REQUEST_TOO_LARGE
+        else:
+            assert record.topic == topics.AUDIT
+            assert audit_pb2.Audit.FromString(record.value or b"").result.error.code == Code.REQUEST_TOO_LARGE
+
+
+def test_a_lesson_that_no_topic_takes_is_left_out_and_the_answer_is_given() -> None:
+    bench = Bench()
+    envelope = protobuf()
+    envelope.request.messages[0].content = "x" * (CONTENT_BYTES // 2)
+    bench.take(envelope)
+    long = answer()
+    long.output.text = "y" * (CONTENT_BYTES // 2)
+    assert bench.settle(long)
+    assert [each.topic for each in bench.written] == [topics.RESULTS]
+    assert bench.result().status == result_pb2.STATUS_OK
+
+
+def test_a_request_that_no_topic_takes_any_more_is_an_error() -> None:
+    attempt = result_pb2.Attempt(model="m", error=result_pb2.Error(code=Code.ENGINE_ERROR, message="away"))
+    envelope = protobuf()
+    envelope.request.messages[0].content = "x" * CONTENT_BYTES
+    for outcome in (Forward(topics.FRONTIER, envelope), Retry(NOW + 1, attempt)):
+        bench = Bench()
+        bench.take(envelope)
+        assert bench.settle(outcome)
+        assert bench.result().error.code == Code.REQUEST_TOO_LARGE
 
 
 def sampled() -> envelope_pb2.Routed:

@@ -24,7 +24,7 @@ from millpond_cli.demo.workload import Demand, TooFewTexts, workload
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
 from millpond_cli.figures import writable, write
-from millpond_cli.here import check_settings, configuration, is_stand_in, settings_of
+from millpond_cli.here import check_settings, is_stand_in, settings_of
 from millpond_cli.kafka_lag import lags
 from millpond_cli.setup.home import home
 from millpond_cli.stack import Addresses
@@ -66,7 +66,7 @@ def demo(  # noqa: PLR0917
     console = Console()
     place = home()
     with running_stack(place, port_base, config, keep=keep) as run:
-        settings = settings_of(run.addresses, config)
+        settings = settings_of(run.addresses)
         print(f"sending {len(demands)} requests to ai.requests on {run.addresses.kafka}", flush=True)
         outcome = carry_out(settings, run.addresses, demands, console)
         missing = where_missing(outcome, settings)
@@ -74,7 +74,7 @@ def demo(  # noqa: PLR0917
         figures = environment(place, run.addresses.triton_http)
     summary = summary_of(outcome, settings, len(demands))
     has_stand_in = is_stand_in(run.addresses, settings)
-    console.print(tables(summary, settings.models, configuration(config), has_stand_in=has_stand_in))
+    console.print(tables(summary, settings.models, Path(run.addresses.config), has_stand_in=has_stand_in))
     console.print(about_traces(checked, outcome, run), highlight=False, soft_wrap=True)
     if json_file is not None:
         written = {

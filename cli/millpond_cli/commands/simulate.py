@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from millpond_batcher.cost_model import Costs
 from millpond_batcher.settings import BatcherSettings, policy_of
 from millpond_cli.commands.options import Config, existing
 from millpond_cli.environment import environment
@@ -21,7 +22,7 @@ from millpond_cli.figures import show_targets, target, writable, write
 from millpond_cli.here import configuration
 from millpond_cli.setup.home import home
 from millpond_cli.simulation import engine_profile, trace
-from millpond_cli.simulation.simulation import Outcome, Simulation, figures, learned, least_replicas
+from millpond_cli.simulation.simulation import Outcome, Simulation, TooLong, figures, learned, least_replicas
 from millpond_core.settings import FILE_VARIABLE, load
 
 MOST_REPLICAS = 4096
@@ -75,19 +76,23 @@ def simulate(  # noqa: PLR0917
     small = settings.model_of_role("small").model_copy(update={"max_rows": of_engine.all_rows})
     policy = policy_of(settings, settings.batcher, small)
 
-    costs = learned(arrivals, of_engine, policy)
-
-    def outcome_of(count: int) -> Outcome:
+    def outcome_of(count: int, costs: Costs) -> Outcome:
         # Each run learns on by itself.
         own = deepcopy(costs)
-        return Simulation(arrivals, of_engine, count, policy, BEGINS, settings.batcher.queue_target_s, own).run()
+        target_s, tokens = settings.batcher.queue_target_s, small.max_batch_tokens
+        return Simulation(arrivals, of_engine, count, policy, BEGINS, target_s, own, tokens).run()
 
-    found = figures(outcome_of(replicas), replicas, of_engine)
+    try:
+        costs = learned(arrivals, of_engine, policy)
+        outcome = outcome_of(replicas, costs)
+    except TooLong as failure:
+        raise CommandError(f"simulate: {failure}") from None
+    found = figures(outcome, replicas, of_engine)
     console = Console()
     console.print(table(found))
     targets: list[dict[str, Any]] = []
     if find is not None:
-        least = least_replicas(lambda count: holds(outcome_of(count), arrivals, find), MOST_REPLICAS)
+        least = least_replicas(lambda count: holds(outcome_of(count, costs), arrivals, find), MOST_REPLICAS)
         if least is None:
             raise CommandError(f"simulate: even {MOST_REPLICAS} engines do not keep {find:.2%} of the deadlines", 1)
         found["replicas_needed"] = least

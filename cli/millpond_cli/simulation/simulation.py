@@ -58,11 +58,22 @@ class _Replica:
         return self.limit.rows - self.engine.rows
 
 
+class TooLong(ValueError):
+    """The request that no batch may hold: prompt and longest answer together."""
+
+    def __init__(self, arrival: Arrival) -> None:
+        super().__init__(
+            f"a {arrival.tier} request has {arrival.prompt_tokens} + {arrival.longest} tokens, and a batch does not "
+            "hold as many: batcher.batch_tokens and the model's max_batch_tokens say how many"
+        )
+
+
 class Simulation:
     """begins_s: seconds since 1970 at the trace's beginning: off-peak hours are hours of a day.
 
     queue_target_s: the batcher's setting: engines whose rows wait longer for their first token are given fewer.
-    costs: what the batcher has learned of such an engine before; it learns on.
+    costs: what the batcher has learned of such an engine before; it learns on. engine_tokens: as the model's
+    `max_batch_tokens`. Raises TooLong for a request that no batch may hold.
     """
 
     def __init__(  # noqa: PLR0917
@@ -74,8 +85,11 @@ class Simulation:
         begins_s: float,
         queue_target_s: float = math.inf,
         costs: Costs | None = None,
+        engine_tokens: int = MOST_TOKENS,
     ) -> None:
         self._arrivals = arrivals
+        self._tokens = engine_tokens * replicas
+        self._used_tokens = 0
         self._profile = profile
         self._policy = policy
         self._begins_s = begins_s
@@ -93,6 +107,9 @@ class Simulation:
         self._running: Counter[tuple[str, request_pb2.Tier]] = Counter()
         self._woken = 0
         self._outcome = Outcome({word: [] for word in TIERS}, Counter(), Counter())
+        for number, arrival in enumerate(arrivals):
+            if not plan.fits(self._waiting(number, arrival), engine_tokens, policy):
+                raise TooLong(arrival)
 
     def run(self) -> Outcome:
         self._environment.process(self._arrive())
@@ -119,7 +136,7 @@ class Simulation:
     def _turn(self) -> None:
         while self._backlog:
             rows = sum(replica.limit.rows for replica in self._replicas)
-            engine = plan.Engine(rows, self._running, MOST_TOKENS)
+            engine = plan.Engine(rows, self._running, self._tokens, self._used_tokens)
             step = plan.plan(self._backlog, engine, self._policy, self._environment.now)
             if isinstance(step, Wait):
                 if step.seconds is not None:
@@ -141,6 +158,7 @@ class Simulation:
             replica = max(self._replicas, key=lambda each: each.free)
             arrival = self._arrivals[member.item]
             self._running[member.tenant, member.tier] += 1
+            self._used_tokens += member.tokens
             urgent = member.tier == TIER_REALTIME
             done = partial(self._done, member, replica, replica.engine.area())
             replica.engine.take(Running(arrival.prompt_tokens, arrival.output_tokens, urgent, done))
@@ -174,6 +192,7 @@ class Simulation:
         outcome.served_tokens[member.tenant] += arrival.prompt_tokens + arrival.output_tokens
         outcome.end_s = now - self._begins_s
         self._running[member.tenant, member.tier] -= 1
+        self._used_tokens -= member.tokens
         self._backlog.refund(member, member.max_tokens - arrival.output_tokens)
         self._turn()
 

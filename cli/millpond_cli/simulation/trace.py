@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from millpond.v1 import request_pb2
+from millpond_cli import json_rows
 from millpond_cli.errors import CommandError
 from millpond_core.envelope import TIER_WORDS
 
@@ -25,7 +25,7 @@ class Arrival(BaseModel):
     output_tokens: what its answer has; max_tokens: what it might have had, the same where it is left out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     at_s: float = Field(ge=0)
     tier: str = Field(default="standard", pattern="^(realtime|standard|overnight)$")
@@ -50,24 +50,7 @@ class Rate:
 
 def read(file: Path) -> Sequence[Arrival]:
     """One JSON object a line, in any order. Raises CommandError."""
-    try:
-        lines = file.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as failure:
-        raise CommandError(f"--trace {file}: {failure}") from failure
-    arrivals: list[Arrival] = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                arrivals.append(Arrival.model_validate(json.loads(line)))
-            except ValidationError as failure:
-                error = failure.errors()[0]
-                where = ".".join(map(str, error["loc"])) or "it"
-                raise CommandError(f"--trace {file}, line {number}: {where}: {error['msg']}") from failure
-            except ValueError as failure:
-                raise CommandError(f"--trace {file}, line {number}: it is not JSON") from failure
-    if not arrivals:
-        raise CommandError(f"--trace {file}: there is no request in it")
-    return sorted(arrivals, key=lambda each: each.at_s)
+    return sorted(json_rows.read(file, Arrival), key=lambda each: each.at_s)
 
 
 def rates(texts: Iterable[str]) -> Sequence[Rate]:

@@ -17,6 +17,7 @@ class Addresses:
     jaeger_query: the query API, None without a Jaeger. With traces_file it comes later, and gets the file then.
     jaeger_otlp_http: its OTLP over HTTP.
     http: service instance (`batcher-1`) → URL of /healthz, /readyz and /metrics.
+    config: the file that the services read their settings from, "" for none.
     """
 
     kafka: str
@@ -33,3 +34,4 @@ class Addresses:
     jaeger_otlp_http: str | None
     traces_file: str | None
     http: Mapping[str, str]
+    config: str

@@ -94,6 +94,7 @@ def plan(
         jaeger_otlp_http=f"http://{HOST}:{port['jaeger.otlp_http']}" if runs_jaeger else None,
         traces_file=traces_file,
         http={each.name: f"http://{HOST}:{each.ports['http']}" for each in planned if each.component.is_service},
+        config=facts.config,
     )
     return Plan(planned, where, frozenset({"jaeger"} if is_late else ()), tuple(notes))
 

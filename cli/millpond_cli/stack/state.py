@@ -14,7 +14,7 @@ from millpond_cli.stack.identity import ProcessId
 MARK = "MILLPOND_STACK"
 """Environment variable of every component, its `mark`. What carries it belongs to that stack."""
 
-VERSION = 1
+VERSION = 2
 
 Phase = Literal["starting", "ready", "stopping"]
 

@@ -16,12 +16,23 @@ from millpond_core.processor.processor import (
     Strategy,
     Taken,
 )
-from millpond_core.processor.record import Headers, Outgoing, Partition, Record, header, with_header
+from millpond_core.processor.record import (
+    CONTENT_BYTES,
+    LARGEST_RECORD_BYTES,
+    Headers,
+    Outgoing,
+    Partition,
+    Record,
+    header,
+    with_header,
+)
 from millpond_core.processor.unread import NEVER, Unread, mark_of
 
 __all__ = [
     "ATTEMPT_HEADER",
     "BODY_HEADER",
+    "CONTENT_BYTES",
+    "LARGEST_RECORD_BYTES",
     "NEVER",
     "Aborted",
     "Assigned",

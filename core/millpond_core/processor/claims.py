@@ -21,8 +21,12 @@ from millpond_core.processor.record import Outgoing, Partition
 
 logger = logging.getLogger(__name__)
 
+PURGE_EVERY_MS = 3600 * 1000
+"""Between two times that claims which hold no more are thrown away."""
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS claim (key BLOB PRIMARY KEY, body BLOB NOT NULL, claimed_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS age ON claim (claimed_ms);
 CREATE TABLE IF NOT EXISTS changelog (next INTEGER NOT NULL);
 """
 
@@ -37,18 +41,26 @@ class Verdict(Enum):
 
 @dataclass
 class _Ledger:
-    """One partition's claims. open: those of records in flight, whose transaction is still to come."""
+    """One partition's claims. open: those of records in flight, whose transaction is still to come.
+
+    purged_ms: when the old ones were thrown away last.
+    """
 
     database: sqlite3.Connection
+    purged_ms: int
     open: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
 
 
 class Claims:
     """Of all partitions that this replica has. Not safe for use by two threads at once."""
 
-    def __init__(self, topic: str, folder: Path, retention_ms: int) -> None:
-        """folder: of this replica alone. retention_ms: how long a claim holds; the topic's own retention."""
+    def __init__(self, topic: str, topic_id: str, folder: Path, retention_ms: int) -> None:
+        """topic_id: the broker's; a topic that was made anew has another, and its claims have another file.
+
+        folder: of this replica alone. retention_ms: how long a claim holds; the topic's own retention.
+        """
         self._topic = topic
+        self._topic_id = topic_id
         self._folder = folder
         self._retention_ms = retention_ms
         self._ledgers: dict[int, _Ledger] = {}
@@ -56,7 +68,12 @@ class Claims:
     def restore(self, broker: Broker, number: int, now_ms: int) -> None:
         """Bring this partition's file up to date with the topic; call it when the partition was assigned."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{self._topic}-{number}.sqlite"
+        name = f"{self._topic}-{number}."
+        path = self._folder / f"{name}{self._topic_id}.sqlite"
+        for old in self._folder.glob(f"{name}*"):
+            if not old.name.startswith(path.name):
+                # Of a topic that is no more.
+                old.unlink()
         try:
             database = _open(path)
         except sqlite3.DatabaseError as failure:
@@ -77,9 +94,9 @@ class Claims:
                 )
                 _set_next(database, following)
             reached = following
+        ledger = self._ledgers[number] = _Ledger(database, now_ms)
         with database:
-            database.execute("DELETE FROM claim WHERE claimed_ms < ?", (now_ms - self._retention_ms,))
-        self._ledgers[number] = _Ledger(database)
+            self._purge(ledger, now_ms)
 
     def release(self, number: int) -> None:
         """The partition is gone: forget it. The file stays for its next time."""
@@ -112,8 +129,14 @@ class Claims:
                     [(key, ledger.open[key], now_ms) for key in keys],
                 )
                 _set_next(ledger.database, written[Partition(self._topic, number)] + 1)
+                if now_ms - ledger.purged_ms >= PURGE_EVERY_MS:
+                    self._purge(ledger, now_ms)
             for key in keys:
                 del ledger.open[key]
+
+    def _purge(self, ledger: _Ledger, now_ms: int) -> None:
+        ledger.database.execute("DELETE FROM claim WHERE claimed_ms < ?", (now_ms - self._retention_ms,))
+        ledger.purged_ms = now_ms
 
     def close(self) -> None:
         for number in list(self._ledgers):

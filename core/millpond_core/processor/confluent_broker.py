@@ -21,12 +21,16 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # pyright: ignore[rep
 
 from millpond_core.processor.broker import Aborted, Fenced, Polled, Position, Unreachable
 from millpond_core.processor.confluent_reader import BACKOFF_MS, ConfluentReader, Setting, committed_consumer, record_of
-from millpond_core.processor.record import Outgoing, Partition, Record
+from millpond_core.processor.record import LARGEST_RECORD_BYTES, Outgoing, Partition, Record
 
 logger = logging.getLogger(__name__)
 
 CALL_S = 10.0
 """Seconds that one call to the broker may take before it is tried again or given up."""
+
+RENEW_S = 3.0
+"""Seconds that a new producer waits for a broker that is away; well within the time that a transaction may take
+(`ProcessorSettings.commit_s`), so that the transaction is tried again and the process goes on."""
 
 TRANSACTION_MS = 2000
 """What a producer that dies in mid-transaction may cost every read_committed reader, with the broker's check each
@@ -92,7 +96,7 @@ class ConfluentBroker:
         self._admin = AdminClient(self._client, logger=logger)
         self._member = f"{group}-{replica}"
         self._connection_lost = False
-        self._producer = self._open_producer()
+        self._producer = self._open_producer(CALL_S)
         self._consumer = Consumer(
             {
                 "session.timeout.ms": SESSION_MS,
@@ -192,7 +196,7 @@ class ConfluentBroker:
         if self._reader:
             self._reader.close()
 
-    def _open_producer(self) -> Producer:
+    def _open_producer(self, timeout_s: float) -> Producer:
         """Ends what was left open under this number. Raises KafkaException."""
         producer = Producer(
             {
@@ -203,11 +207,12 @@ class ConfluentBroker:
                 **self._client,
                 "transactional.id": self._member,
                 "transaction.timeout.ms": TRANSACTION_MS,
+                "message.max.bytes": LARGEST_RECORD_BYTES,
                 "error_cb": self._on_producer_error,
             },
             logger=logger,
         )
-        producer.init_transactions(CALL_S)
+        producer.init_transactions(timeout_s)
         return producer
 
     def _on_producer_error(self, error: KafkaError) -> None:
@@ -223,7 +228,7 @@ class ConfluentBroker:
         if not self._connection_lost:
             return
         try:
-            self._producer = self._open_producer()
+            self._producer = self._open_producer(RENEW_S)
         except KafkaException as failure:
             error: KafkaError = failure.args[0]
             if error.fatal():
@@ -309,6 +314,8 @@ class ConfluentBroker:
             partition = Partition(place.topic, place.partition)
             self._assigned.append(Position(partition, max(place.offset, 0), "" if fresh else place.metadata or ""))
         consumer.incremental_assign(start)
+        # The client remembers a pause over the partition's loss: what was lost while paused would stay so for ever.
+        consumer.resume(start)
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         gone = [Partition(place.topic, place.partition) for place in partitions]

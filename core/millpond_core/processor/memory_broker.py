@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from millpond_core.clock import Clock
 from millpond_core.processor.broker import Aborted, Fenced, Polled, Position
-from millpond_core.processor.record import Outgoing, Partition, Record
+from millpond_core.processor.offset_map import METADATA_CHARACTERS
+from millpond_core.processor.record import LARGEST_RECORD_BYTES, Outgoing, Partition, Record
 
 
 @dataclass
@@ -102,6 +103,10 @@ class MemoryCluster:
         if self._refusals:
             self._refusals -= 1
             raise Aborted("refused by the test")
+        if any(len(each.metadata) > METADATA_CHARACTERS for each in positions):
+            raise Aborted("a position's metadata is too long")
+        if any(each.size > LARGEST_RECORD_BYTES for each in outgoing):
+            raise Aborted("a record is too large")
         written = dict(self.append(each) for each in outgoing)
         self._groups[member.group].positions.update({each.partition: each for each in positions})
         return written

@@ -10,6 +10,9 @@ from itertools import islice
 METADATA_CHARACTERS = 4095
 """What the broker takes; one more is refused (`offset.metadata.max.bytes`)."""
 
+RUN_CHARACTERS = 12
+"""What a run of one record takes at most, where hundreds of millions of offsets lie before it."""
+
 TRACKED = 20_000
 """Records that one map keeps; more make every commit slow."""
 
@@ -126,6 +129,13 @@ class OffsetMap:
     def fullness(self) -> float:
         """How much of what a map may hold the last position did hold; at 1 the next commit may fail."""
         return max(self._written / METADATA_CHARACTERS, (len(self._taken) + len(self._ahead)) / TRACKED)
+
+    def room(self, fullness: float) -> int:
+        """How many more records may be taken ahead of their turn before the map is fuller than this: each may come to
+        be a run of its own, those that are in hand too.
+        """
+        coming = sum(not ahead.finished for ahead in self._ahead.values())
+        return max(int((fullness * METADATA_CHARACTERS - self._written) / RUN_CHARACTERS) - coming, 0)
 
     def _runs(self, first: int, finished: Collection[int]) -> list[tuple[int, int]]:
         runs: list[tuple[int, int]] = []

@@ -43,8 +43,13 @@ RETRY_FIRST_S = 0.02
 RETRY_LAST_S = 1.0
 """Seconds before an aborted transaction is tried again: doubled each time from the first to the last."""
 
-MOVE_FULLNESS = 0.75
-"""An offset map that is fuller than this gets its oldest records moved out of the way."""
+AHEAD_FULLNESS = 0.75
+"""How full an offset map may get by what is taken ahead of its turn. The rest is for what is taken in its turn and
+finished in another order: every second of `max_in_flight` records makes a thousand characters."""
+
+MOVE_FULLNESS = 0.6
+"""An offset map that is fuller than this gets its oldest records moved out of the way. Less than the other: or the map
+would stay too full to take anything ahead and not full enough to be emptied."""
 
 MOVED_AT_ONCE = 100
 """Records that are moved for the map's sake in one turn: each run that the position passes makes room."""
@@ -355,14 +360,15 @@ class Processor:
             for assignment in list(self._assignments.values()):
                 unread = scout.unread(assignment.partition)
                 # A map without room for another run waits until the oldest records have made some.
-                if unread is None or assignment.offsets.fullness >= MOVE_FULLNESS:
+                if unread is None or assignment.offsets.fullness >= AHEAD_FULLNESS:
                     continue
                 unread.drop_before(assignment.offsets.following)
                 # What was fetched at the last look may not be taken yet.
                 coming = sum(len(each.records) for each in self._fetched if each.assignment is assignment)
                 held = assignment.offsets.unfinished + coming
                 room = max(self._settings.max_in_flight + TAKEN_AHEAD - held, 0)
-                if wanted := (await self._strategy.ahead(unread, room))[:TAKEN_AHEAD]:
+                most = min(TAKEN_AHEAD, max(assignment.offsets.room(AHEAD_FULLNESS) - coming, 0))
+                if wanted := (await self._strategy.ahead(unread, room))[:most]:
                     records = await scout.fetch(assignment.partition, wanted)
                     found = [(record, unread.following(record.offset)) for record in records]
                     for record in records:

@@ -7,6 +7,13 @@ from typing import NamedTuple
 
 Headers = tuple[tuple[str, bytes], ...]
 
+LARGEST_RECORD_BYTES = 4 << 20
+"""What every topic takes of one record, and every client is told: four times Kafka's default, for a request of a
+megabyte and an answer as long."""
+
+CONTENT_BYTES = LARGEST_RECORD_BYTES - (64 << 10)
+"""Of a record's key, value and headers together: the rest is for what Kafka puts around them."""
+
 
 class Partition(NamedTuple):
     topic: str
@@ -34,6 +41,12 @@ class Outgoing:
     value: bytes | None
     headers: Headers = ()
     partition: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of key, value and headers."""
+        headers = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
 
 
 def header(headers: Headers, name: str) -> bytes | None:

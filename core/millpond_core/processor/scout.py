@@ -81,6 +81,8 @@ class Scout:
     async def look(self) -> None:
         """Read on in what is watched."""
         full = self.rows >= self._most
+        if full:
+            await asyncio.sleep(LOOK_S)
         changes, self._changes = self._changes, []
         for table, rows in await self._in_thread(lambda: self._read(changes, 0 if full else LOOK_RECORDS)):
             table.append(rows)

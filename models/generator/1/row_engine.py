@@ -60,9 +60,7 @@ class _Batch:
     pipeline: Any
     running: dict[int, _Running] = field(default_factory=dict[int, _Running])
     step_s: float = 0.0
-    reading: Reading = field(default_factory=Reading)
-    followers: dict[int, list[Row]] = field(default_factory=dict[int, list[Row]])
-    """Rows that wait, by the number of the one that reads a prompt like theirs."""
+    reading: Reading[Row] = field(default_factory=Reading[Row])
 
     def step(self) -> None:
         began = time.monotonic()
@@ -157,9 +155,10 @@ class RowEngine:
             self._start(*queued)
 
     def _start(self, batch: _Batch, row: Row) -> None:
-        if (leader := batch.reading.leader(row.prompt)) is not None:
-            batch.followers.setdefault(leader, []).append(row)
-            return
+        if not batch.reading.waits(row.prompt, row):
+            self._begin(batch, row)
+
+    def _begin(self, batch: _Batch, row: Row) -> None:
         self._next_id += 1
         ids = openvino.Tensor(np.array([row.prompt], dtype=np.int64))
         try:
@@ -170,12 +169,6 @@ class RowEngine:
             return
         batch.running[self._next_id] = _Running(row, handle, time.monotonic() + WANTED_CHECK_S)
         batch.reading.begin(self._next_id, row.prompt)
-
-    def _has_read(self, batch: _Batch, number: int) -> None:
-        """This row's prompt is read, or the row is gone."""
-        batch.reading.end(number)
-        for row in batch.followers.pop(number, ()):
-            self._start(batch, row)
 
     def _config(self, sampling: Sampling) -> openvino_genai.GenerationConfig:
         config = openvino_genai.GenerationConfig()
@@ -209,7 +202,8 @@ class RowEngine:
                 running.row.logprob += sum(output.generated_log_probs)
                 reason = output.finish_reason.name.lower()
             if fresh:
-                self._has_read(batch, number)
+                for row in batch.reading.end(number):
+                    self._begin(batch, row)
             ended = running.row.take(fresh, None if reason == "none" else reason)
             if ended == "stopped":
                 running.handle.cancel()
@@ -221,7 +215,9 @@ class RowEngine:
 
     def _remove(self, batch: _Batch, number: int) -> None:
         del batch.running[number]
-        self._has_read(batch, number)
+        for row in batch.reading.end(number):
+            # It had not read its prompt.
+            self._start(batch, row)
 
     def _drop_unwanted(self, batch: _Batch) -> None:
         now = time.monotonic()
@@ -240,9 +236,9 @@ class RowEngine:
     def _fail_all(self, failure: EngineFailure) -> None:
         rows: list[Row] = []
         for batch in (self._bulk, self._urgent):
-            rows += itertools.chain((each.row for each in batch.running.values()), *batch.followers.values())
+            rows += itertools.chain((each.row for each in batch.running.values()), batch.reading.waiting)
             batch.running.clear()
-            batch.followers.clear()
+            batch.reading = Reading()
         while not self._queue.empty():
             if queued := self._queue.get():
                 rows.append(queued[1])

@@ -133,7 +133,7 @@ class Backlog(Generic[Item]):
         self._least = min((*weights.values(), 1.0))
         self._quantum = quantum
         self._groups: dict[Group, _Queues] = {}
-        self._deficits: dict[tuple[request_pb2.Tier, str], float] = {}
+        self._deficits: dict[tuple[Group, str], float] = {}
         self._entries: dict[int, tuple[Waiting[Item], float]] = {}
         """By number: what waits, and its latest start."""
         self._numbers: dict[Item, int] = {}
@@ -267,7 +267,7 @@ class Backlog(Generic[Item]):
 
     def refund(self, waiting: Waiting[Item], tokens: int) -> None:
         """Give a tenant back what its request was charged and did not use."""
-        key = (waiting.tier, waiting.tenant)
+        key = (self._group(waiting), waiting.tenant)
         if key in self._deficits:
             self._deficits[key] += tokens
 
@@ -314,16 +314,16 @@ class Backlog(Generic[Item]):
             if not queues.tenants[tenant]:
                 queues.ring.popleft()
                 del queues.tenants[tenant]
-                self._deficits.pop((group.tier, tenant), None)
+                self._deficits.pop((group, tenant), None)
                 queues.turn = None
                 continue
             if queues.turn != tenant:
                 queues.turn = tenant
                 deficit = self._turn_tokens(tenant) - self._debt(group, tenant) * self._weight(tenant)
                 # Whom a quota holds back saves up no more than a turn.
-                self._deficits[group.tier, tenant] = min(deficit, 2 * self._turn_tokens(tenant))
+                self._deficits[group, tenant] = min(deficit, 2 * self._turn_tokens(tenant))
             head = self._head(group, tenant)
-            if head.tokens > self._deficits[group.tier, tenant] or room.of_tenant(tenant) <= taken[tenant]:
+            if head.tokens > self._deficits[group, tenant] or room.of_tenant(tenant) <= taken[tenant]:
                 queues.ring.rotate(-1)
                 queues.turn = None
                 in_vain += 1
@@ -352,7 +352,7 @@ class Backlog(Generic[Item]):
         return self._entries[self._groups[group].tenants[tenant][0].number][0]
 
     def _take(self, group: Group, head: Waiting[Item]) -> Waiting[Item]:
-        key = (group.tier, head.tenant)
+        key = (group, head.tenant)
         self._deficits[key] = self._deficits.get(key, 0.0) - head.tokens
         self.remove(head.item)
         return head
@@ -366,7 +366,7 @@ class Backlog(Generic[Item]):
 
     def _debt(self, group: Group, tenant: str) -> float:
         """Tokens that a tenant took ahead of its turn, by its weight; less than 0 where it has saved some."""
-        return -self._deficits.get((group.tier, tenant), 0.0) / self._weight(tenant)
+        return -self._deficits.get((group, tenant), 0.0) / self._weight(tenant)
 
     def _is_in_debt(self, group: Group, tenant: str) -> bool:
         return self._debt(group, tenant) >= self._quantum / self._least

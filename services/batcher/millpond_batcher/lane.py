@@ -301,7 +301,8 @@ class Lane:
             if not answering or not self._backlog:
                 return
             engine = plan.Engine(
-                sum(replica.limit.rows for replica in answering),
+                # What runs on the others takes no place here.
+                sum(each.limit.rows if each in answering else each.rows for each in self._replicas),
                 self._running,
                 self._model.max_batch_tokens * len(answering),
                 sum(replica.tokens for replica in answering),
@@ -348,12 +349,16 @@ class Lane:
         for member in batch.members:
             row = member.item
             metrics.series(metrics.BATCH_WAIT_SECONDS, name, tier).observe(max(now - member.arrived_s, 0))
-            replica = max(answering, key=lambda each: (each.free, -each.tokens))
+            replica = max(answering, key=partial(self._suits, member.tokens))
             replica.take(member.tokens)
             self._running[member.tenant, member.tier] += 1
             row.task = asyncio.create_task(self._run(row, replica, sent, recalling))
             self._tasks.add(row.task)
             row.task.add_done_callback(partial(self._ended, row, replica, sent))
+
+    def _suits(self, tokens: int, replica: Replica) -> tuple[bool, int, int]:
+        """The greatest is the replica that is to have a row of so many tokens."""
+        return replica.tokens + tokens <= self._model.max_batch_tokens, replica.free, -replica.tokens
 
     def _ended(self, row: Row, replica: Replica, sent: Sent, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -10,7 +10,8 @@ CUT = 0.75
 
 
 class Limit:
-    """rows: at first, and the most. least: what is always given. target_s: seconds that a row may wait in the engine.
+    """rows: at first, and the most. least: what is always given; all but one of them are kept free of bulk, so that a
+    limit is used up where no more than they are left. target_s: seconds that a row may wait in the engine.
 
     An engine that does not say how long its rows waited is given the most.
     """
@@ -33,6 +34,6 @@ class Limit:
             if sent_s >= self._cut_at_s:
                 self._value = max(self._value * CUT, self._least)
                 self._cut_at_s = now
-        elif running >= self.rows:
+        elif running > self.rows - self._least:
             # One more row for each limit's worth of rows that came back in time, and only where it was used.
             self._value = min(self._value + 1 / self._value, self._most)

@@ -95,7 +95,11 @@ class Checks:
             document = json.loads(text, parse_constant=_no_constant)
         except (ValueError, RecursionError):
             return Failed("json_schema", "it is not JSON")
-        error = best_match(self._validator.iter_errors(document))
+        try:
+            error = best_match(self._validator.iter_errors(document))
+        except (ArithmeticError, RecursionError):
+            # A number past every float, or lists in lists by the hundred: a model can write either.
+            return Failed("json_schema", "it is too deep, or has a number too large, to be held against the schema")
         if error is None:
             return None
         # Its own message quotes the answer.

@@ -10,6 +10,7 @@ from millpond.v1 import request_pb2
 from millpond_batcher.backlog import Waiting
 from millpond_batcher.quality import Checks
 from millpond_batcher.sampling import max_tokens
+from millpond_core.batch_name import BATCH
 from millpond_core.same_request import shared_key
 from millpond_core.stage import Job
 from millpond_core.validate import estimated_tokens
@@ -45,7 +46,9 @@ class Row:
 def row_of(job: Job, context_tokens: int, checks: Checks | None, now: float) -> Row:
     """checks: that its answer has to pass. now: when it came, seconds since 1970."""
     request = job.routed.request
-    row = Row([job], shared_key(request, CHECKS_NAME), checks=checks)
+    # A batch's first answers are judged for its rest: a row of two batches would be judged for one of them.
+    alike = (CHECKS_NAME,) if checks is None else (CHECKS_NAME, BATCH)
+    row = Row([job], shared_key(request, *alike), checks=checks)
     row.waiting = Waiting(
         row,
         request.tenant,

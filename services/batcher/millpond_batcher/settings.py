@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import time
 from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -10,6 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import Field, field_validator, model_validator
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
 from millpond_batcher.chat_prompt import ChatPrompt, WrongTemplate
@@ -57,6 +61,9 @@ class ChecksSection(Section):
             Draft202012Validator.check_schema(value or {})
         except SchemaError as failure:
             raise ValueError(f"is no JSON Schema: {failure.message}") from failure
+        for reference in _references(value):
+            if not _leads_somewhere(reference, value):
+                raise ValueError(f"is no JSON Schema that can be used: $ref {reference!r} leads nowhere in it")
         return value
 
     def checks(self) -> Checks:
@@ -201,7 +208,7 @@ class BatcherSettings(Settings):
             hours_of(text)
         try:
             ZoneInfo(batcher.time_zone)
-        except (ZoneInfoNotFoundError, ValueError) as failure:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as failure:
             raise ValueError(f"time_zone: {batcher.time_zone} is none, as Europe/Berlin is") from failure
         return batcher
 
@@ -260,9 +267,36 @@ def hours_of(text: str) -> Hours:
     """Out of "22:00-06:00". Raises ValueError."""
     begin, _, end = text.partition("-")
     try:
-        return Hours(time.fromisoformat(begin.strip()), time.fromisoformat(end.strip()))
+        hours = Hours(time.fromisoformat(begin.strip()), time.fromisoformat(end.strip()))
     except ValueError as failure:
         raise ValueError(f"off_peak: {text!r} must read as 22:00-06:00 does") from failure
+    if hours.begin.tzinfo or hours.end.tzinfo:
+        raise ValueError(f"off_peak: {text!r} must read as 22:00-06:00 does: time_zone says whose hours they are")
+    return hours
+
+
+def _references(schema: Any) -> Iterator[str]:
+    """Every $ref in it."""
+    match schema:
+        case dict():
+            if isinstance(reference := schema.get("$ref"), str):
+                yield reference
+            for part in schema.values():
+                yield from _references(part)
+        case list():
+            for part in schema:
+                yield from _references(part)
+        case _:
+            pass
+
+
+def _leads_somewhere(reference: str, schema: Any) -> bool:
+    """Whether the $ref can be followed without a network, from the schema's own root."""
+    try:
+        Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver().lookup(reference)
+    except Unresolvable:
+        return False
+    return True
 
 
 def _tenant(section: TenantSection) -> Tenant:

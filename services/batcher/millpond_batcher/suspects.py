@@ -26,4 +26,4 @@ def is_poison(deaths: int, rows: int) -> bool:
 
     It was alone the last two times: once may have been a chance, as a machine that was switched off.
     """
-    return rows >> max(deaths - 2, 0) <= 1
+    return deaths >= 2 and rows >> (deaths - 2) <= 1

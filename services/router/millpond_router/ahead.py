@@ -51,7 +51,8 @@ Route = Callable[[Sequence[Record]], Awaitable[None]]
 """Returns when what became of these records is written."""
 
 End = Callable[[Partition], int | None]
-"""The offset after a partition's last record, as it was when the partition was last read; None where it never was."""
+"""The offset after a partition's last record, as it was when the partition was last read; None where it never was, or
+where it is not this replica's."""
 
 Latest = Callable[[Record], int]
 """When a request is to be taken ahead, in milliseconds since 1970."""

@@ -12,6 +12,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Iterable, Sequence
+from functools import partial
 from typing import Any, NoReturn, cast
 
 import faust
@@ -129,6 +130,8 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
         beside += [asyncio.create_task(each.meet(encoder or embedder)) for each in brains]
     if own.learn:
         beside.append(asyncio.create_task(learn(settings, brain)))
+    for task in beside:
+        task.add_done_callback(partial(_ended, runtime))
     try:
         await Intake(settings, client, [topic.name for topic in reads], routing, runtime).run()
     finally:
@@ -137,6 +140,12 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
         await embedder.close()
         if encoder:
             await encoder.close()
+
+
+def _ended(runtime: Runtime, task: asyncio.Task[None]) -> None:
+    """Of work beside the requests that goes on for ever: what ended it is not to be missed."""
+    if not task.cancelled() and (failure := task.exception()):
+        runtime.crashed(failure)
 
 
 def _embeddings(settings: RouterSettings, embedder: Embedder, runtime: Runtime) -> Embeddings:
@@ -208,6 +217,9 @@ class Intake:
         self._ahead.lost(Partition(*each) for each in revoked)
 
     def _end(self, partition: Partition) -> int | None:
+        # What was taken before a rebalance may be reached after it.
+        if TP(*partition) not in self._consumer.assignment():
+            return None
         # As the last fetch found it: asking the broker takes Faust's thread a second where there is much to do.
         return self._consumer.highwater(TP(*partition))
 

@@ -160,7 +160,7 @@ def _choose(
         allowed = [each for each in policy.models if each.name not in bounds.forbidden]
         frontier = policy.targets["frontier"]
         target = frontier if frontier in allowed or not allowed else allowed[0]
-    target, more = _roomy(target, features, policy)
+    target, more = _roomy(target, features, bounds, policy)
     return target, [*reasons, *more], True
 
 
@@ -224,11 +224,15 @@ def _target(model: ModelSettings) -> Target:
     )
 
 
-def _roomy(target: Target, features: Features, policy: Policy) -> tuple[Target, Sequence[result_pb2.Reason]]:
-    """The frontier model in place of one whose context the request may not fit into."""
+def _roomy(
+    target: Target, features: Features, bounds: Bounds, policy: Policy
+) -> tuple[Target, Sequence[result_pb2.Reason]]:
+    """The frontier model in place of one whose context the request may not fit into, where it is not forbidden."""
     frontier = policy.targets["frontier"]
     needed = features.tokens + features.max_tokens
     if needed <= target.context_tokens or frontier.context_tokens <= target.context_tokens:
+        return target, ()
+    if frontier.name in bounds.forbidden:
         return target, ()
     return frontier, (result_pb2.Reason(code=OVER_CONTEXT, value=needed),)
 

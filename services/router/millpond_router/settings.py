@@ -56,8 +56,8 @@ class RouterSection(Section):
     max_request_bytes: int = Field(
         default=1_000_000,
         gt=0,
-        description="The largest value of a record of ai.requests that is served. The envelope must fit into what the "
-        "topics behind the router take, 1,048,588 bytes by default.",
+        description="The largest value of a record of ai.requests that is served. With its answer it "
+        "must fit into a record, of which the topics take 4 MiB.",
     )
     batch: int = Field(default=64, gt=0, description="Requests that are taken and sent on together.")
     batches_in_flight: int = Field(default=8, gt=0, description="Batches that are worked on at the same time.")

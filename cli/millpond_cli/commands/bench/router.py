@@ -110,7 +110,7 @@ def through_kafka(
         run = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="millpond-bench-")))
         started = stack.Stack(place.root, port_base, only=only, config=config, report=report, run=run)
         running = open_.enter_context(started)
-        settings = settings_of(running.addresses, config)
+        settings = settings_of(running.addresses)
         make_topics(settings, SOURCE, TARGET)
         open_.enter_context(_bare_faust(settings))
         routed = open_.enter_context(closing(Passage(settings, topics.REQUESTS, topics.ROUTED)))
