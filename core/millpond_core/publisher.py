@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from millpond_core.processor import Outgoing
+from millpond_core.processor import LARGEST_RECORD_BYTES, Outgoing
 from millpond_core.processor.confluent_reader import is_fatal
 from millpond_core.settings import Settings
 
@@ -47,6 +47,7 @@ class Publisher:
                     "max.in.flight": IN_FLIGHT,
                     "partitioner": "murmur2_random",
                     "linger.ms": 0,
+                    "message.max.bytes": LARGEST_RECORD_BYTES,
                     "message.timeout.ms": 0,
                     "queue.buffering.max.kbytes": WAITING_KB,
                     "reconnect.backoff.max.ms": RECONNECT_MS,
