@@ -36,7 +36,7 @@ async def served(store: Store) -> AsyncGenerator[str]:
     recent, forgotten, judged, ledger = Recent(1e6), Forgotten(), Judged(), Ledger()
     thresholds = Thresholds(SETTINGS, judged, CALIBRATION)
     breaker = Breaker(store, 60)
-    lookup = Lookup(store, recent, breaker, KnowingVerifier(), thresholds, SETTINGS, clock, heads(), ledger, forgotten)
+    lookup = Lookup(store, recent, forgotten, breaker, KnowingVerifier(), thresholds, SETTINGS, clock, heads(), ledger)
 
     async def tell(order: control_pb2.Invalidate) -> None:
         assert order.order

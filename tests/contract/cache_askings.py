@@ -13,7 +13,7 @@ from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cache.breaker import Breaker
 from millpond_cache.lesson import Keeping, lesson_of
 from millpond_cache.lookup import Asked, Lookup
-from millpond_cache.recent import Recent
+from millpond_cache.recent import Forgotten, Recent
 from millpond_cache.settings import CacheSettings
 from millpond_cache.store import Lesson, Store
 from millpond_cache.thresholds import Judged, Thresholds
@@ -88,7 +88,8 @@ async def answers_from(store: Store, asked: Sequence[Asking]) -> list[str | None
         await asyncio.sleep(0)
     closing.cancel()
     thresholds = Thresholds(SETTINGS, Judged(), CALIBRATION)
-    lookup = Lookup(store, Recent(0), breaker, KnowingVerifier(), thresholds, SETTINGS, ManualClock(NOW), heads())
+    recent, forgotten, clock = Recent(0), Forgotten(), ManualClock(NOW)
+    lookup = Lookup(store, recent, forgotten, breaker, KnowingVerifier(), thresholds, SETTINGS, clock, heads())
     verdicts = await lookup.look_up([each.asked() for each in asked])
     return [verdict.entry.output if verdict.entry else None for verdict in verdicts]
 

@@ -327,7 +327,7 @@ def test_a_vector_that_is_none_matches_nothing_and_spoils_nothing(cache_with_sto
     cache.teach(sound, "Because of its valley.")
     cache.teach(spoilt, "A mile.")
     until(lambda: cache.reason(sound.request) == cache.reason(spoilt.request) == "cache.exact")
-    _, on = cache.forwarded(routed(request(f"Tell me: {asks}"), none))
+    _, on = cache.forwarded(routed(request(f"And then: {asks}"), none))
     assert on.decision.reasons[0].code == "cache.miss.no_embedding"
     assert cache.result(routed(request(asks), none))["output"]["text"] == "A mile."
 

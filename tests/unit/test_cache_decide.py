@@ -34,7 +34,7 @@ from millpond_cache.partition import Question, question_of
 from millpond_cache.store import Candidate, Entry
 from millpond_cache.worker import outcome_of
 from millpond_core import topics
-from millpond_core.embedding import pack
+from millpond_core.embedding import READS_TOKENS, pack
 from millpond_core.errors import Code
 from millpond_core.result import Answer, Failure
 from millpond_core.stage import Forward
@@ -181,6 +181,18 @@ def test_what_depends_on_the_asker_is_not_looked_up() -> None:
     assert verdict is not None
     assert (verdict.outcome, code(verdict)) == (Outcome.BYPASS, "cache.bypass.personal")
     assert uncacheable(question(), POLICY) is None
+
+
+@pytest.mark.parametrize("embedding", [None, pack(VECTOR, "another", 6), pack(VECTOR, "embedder-1", READS_TOKENS + 1)])
+def test_what_depends_on_the_asker_is_not_looked_up_without_a_vector_that_is_known_either(
+    embedding: envelope_pb2.Embedding | None,
+) -> None:
+    own = question_of(asked("What is my balance?"), "small-model", embedding, 384)
+    verdict = uncacheable(own, POLICY)
+    assert verdict is not None
+    assert (verdict.outcome, code(verdict)) == (Outcome.BYPASS, "cache.bypass.personal")
+    assert not verdict.reason.HasField("value")
+    assert uncacheable(question_of(asked(), "small-model", embedding, 384), POLICY) is None
 
 
 def test_a_store_that_did_not_answer_is_no_miss_of_its_own() -> None:

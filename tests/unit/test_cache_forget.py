@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from cache_entry import ENTRY, NOW
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from millpond_cache.memory_store import MemoryStore
 from millpond_cache.recent import MOST_BROAD, Forgotten, Recent
 from millpond_cache.store import Lesson, Which
 
+VECTOR = np.eye(1, 4, dtype=np.float32)[0]
 WHICHES = st.builds(
     Which,
     tenant=st.sampled_from(["", "acme"]),
@@ -46,6 +50,21 @@ async def test_what_fits_in_all_that_is_said_is_forgotten(which: Which, fits: bo
     assert await store.forget(which) == int(fits)
     assert (recent.get("k", NOW) is None) == fits
     assert bool(await store.get(["k"])) != fits
+
+
+async def test_what_is_forgotten_or_answered_anew_while_vectors_are_made_anew_stays_so() -> None:
+    store = MemoryStore()
+    gone, old, stays = (replace(ENTRY, key=key, source_id=key) for key in ("gone", "old", "stays"))
+    newer = replace(old, output="Deeper.", answered_at=NOW)
+    await store.learn([Lesson(each, VECTOR) for each in (gone, old, stays)])
+
+    async def embed(texts: Sequence[str]) -> list[tuple[str, NDArray[np.float32] | None]]:
+        await store.forget(Which(source_id="gone"))
+        await store.learn([Lesson(newer, VECTOR)])
+        return [("e-2", VECTOR) for _ in texts]
+
+    await store.rebuild(embed)
+    assert await store.get(["gone", "old", "stays"]) == {"old": newer, "stays": replace(stays, embedder="e-2")}
 
 
 @given(st.lists(WHICHES, max_size=6), st.sampled_from(["acme", "other"]), st.sampled_from(["r-1", "r-2"]))

@@ -107,6 +107,10 @@ def test_a_pattern_is_seen_whatever_its_letters_and_spaces(text: str, name: str)
     assert not signs_of("the sea").any()
 
 
+LONG = f"{'The mill stands by the pond. ' * 50} It grinds now. {'The mill stands by the pond. ' * 50}"
+"""A text of which no embedder reads all. What is asked of it says nothing of "now"."""
+
+
 @given(st.floats(-20, 20, width=32), st.floats(0.01, 0.99))
 def test_what_is_allowed_is_what_is_probable_enough(weight: float, least: float) -> None:
     head = CacheabilityHead("e", np.array([weight], np.float32), np.zeros(len(PATTERNS), np.float32), 0.0, least)
@@ -114,6 +118,31 @@ def test_what_is_allowed_is_what_is_probable_enough(weight: float, least: float)
     probability = head.probability("the sea", vector)
     assert math.isclose(probability, 1 / (1 + math.exp(-weight)), rel_tol=1e-5)
     assert head.allows("the sea", vector, "e") == (probability >= least)
-    # What it was not trained on it does not judge.
+    # What it was not trained on it does not judge, and the words alone say nothing against.
     assert head.allows("the sea", vector, "f")
     assert head.allows("the sea", None, "e")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is my balance?",
+        "Do I have any money left?",
+        "What's the weather right now",
+        "Cancel my order",
+        f"What is my balance? {LONG}",
+        f"{LONG} And what is my balance?",
+        f"  Please send this to Anna: {LONG}",
+    ],
+)
+def test_without_a_vector_that_the_head_knows_the_words_of_a_personal_question_are_enough(text: str) -> None:
+    for vector, embedder in ((None, ""), (np.ones(1, np.float32), "f")):
+        assert not shipped_head().allows(text, vector, embedder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["How deep is the sea?", "How do I open my account?", LONG, f"Summarise this: {LONG}", f"{LONG} Summarise it."],
+)
+def test_what_does_not_say_that_it_is_personal_is_matched_exactly_as_before(text: str) -> None:
+    assert shipped_head().allows(text, None, "")

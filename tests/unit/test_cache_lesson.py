@@ -126,5 +126,9 @@ def test_the_other_modes_are_learned(mode: request_pb2.CacheMode) -> None:
 def test_an_answer_that_is_the_askers_own_is_not_kept() -> None:
     own = np.eye(PERSONAL + 1, 384, dtype=np.float32)[PERSONAL]
     assert lesson_of(learned(embedding=pack(own, "embedder-1", 5)), KEEPING, ANSWERED_AT) is None
-    # By another embedder the head cannot say.
+    # By another embedder the head cannot say, and nothing in the words is against it.
     assert lesson_of(learned(embedding=pack(own, "embedder-2", 5)), KEEPING, ANSWERED_AT) is not None
+    for embedding in (None, pack(VECTOR, "embedder-2", 5)):
+        answer = learned("It is 17.", embedding=embedding)
+        answer.request.messages[0].content = "What is my balance?"
+        assert lesson_of(answer, KEEPING, ANSWERED_AT) is None

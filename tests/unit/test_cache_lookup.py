@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -19,9 +19,9 @@ from millpond_cache.lesson import Keeping, lesson_of
 from millpond_cache.lookup import Asked, Lookup
 from millpond_cache.memory_store import MemoryStore
 from millpond_cache.partition import Space
-from millpond_cache.recent import SEEN_S, Recent
+from millpond_cache.recent import SEEN_S, Forgotten, Recent
 from millpond_cache.settings import CacheSettings
-from millpond_cache.store import Candidate, Entry, Lesson, StoreUnavailable
+from millpond_cache.store import Candidate, Entry, Lesson, StoreUnavailable, Which
 from millpond_cache.thresholds import Judged, Thresholds
 from millpond_core.clock import ManualClock
 from millpond_core.embedding import pack
@@ -78,12 +78,20 @@ class Setting:
     settings: CacheSettings = SETTINGS
 
     def __post_init__(self) -> None:
-        self.recent = Recent(1e6)
+        self.recent, self.forgotten = Recent(1e6), Forgotten()
         self.breaker = Breaker(self.store, self.settings.lookup_timeout_s, pause_s=0.001)
         self.verifier = KnowingVerifier()
         thresholds = Thresholds(self.settings, Judged(), CALIBRATION)
         self.lookup = Lookup(
-            self.store, self.recent, self.breaker, self.verifier, thresholds, self.settings, self.clock, heads()
+            self.store,
+            self.recent,
+            self.forgotten,
+            self.breaker,
+            self.verifier,
+            thresholds,
+            self.settings,
+            self.clock,
+            heads(),
         )
 
     async def codes(self, *asked: Asked) -> list[str]:
@@ -275,6 +283,22 @@ async def test_what_was_just_learned_hits_before_the_store_shows_it() -> None:
     assert _said(verdict) == "Deep."
     setting.clock.advance(SEEN_S + 1)
     assert await setting.codes(asked()) == ["cache.unavailable"]
+
+
+async def test_what_was_ordered_to_be_forgotten_is_not_given_though_it_is_learned_after_the_order() -> None:
+    setting = Setting()
+    learned = lesson(asked())
+    setting.forgotten.forget(Which(tenant="acme", older_than=NOW + 1))
+    async with setting.watched():
+        # It was on its way to the store while the order was carried out.
+        await setting.store.learn([learned])
+        setting.recent.remember(learned.entry, NOW)
+        assert await setting.codes(asked(), asked("how deep is a sea")) == ["cache.miss.empty"] * 2
+        assert await setting.lookup.recall([learned.entry.key]) == {}
+        later = replace(learned.entry, answered_at=NOW + 2)
+        setting.recent.remember(later, NOW)
+        assert await setting.codes(asked()) == ["cache.exact"]
+        assert (await setting.lookup.recall([later.key]))[later.key].entry == later
 
 
 def test_recent_answers_take_no_more_memory_than_they_may() -> None:

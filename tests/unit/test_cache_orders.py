@@ -20,17 +20,21 @@ from millpond_core.clock import ManualClock
 
 
 class ShakyStore(MemoryStore):
-    """A store that is away until it is told to come back."""
+    """A store that is away, or hangs, until it is told to come back."""
 
     def __init__(self) -> None:
         super().__init__()
         self.away = False
+        self.hangs = False
         self.refused = asyncio.Event()
 
     async def forget(self, which: Which) -> int:
         if self.away:
             self.refused.set()
             raise StoreUnavailable("away")
+        if self.hangs:
+            self.refused.set()
+            await asyncio.Event().wait()
         return await super().forget(which)
 
 
@@ -125,6 +129,28 @@ async def test_a_store_that_is_away_is_told_when_it_is_back_and_nothing_is_given
         assert not one.gives(ENTRY)
         assert one.forgotten.hides(ENTRY)
         store.away = False
+        await until_kept(store, 0)
+
+
+@pytest.mark.parametrize("trouble", ["away", "left"])
+async def test_an_order_is_carried_out_when_the_store_is_back_though_whoever_gave_it_heard_of_no_success(
+    trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millpond_cache.orders.AGAIN_S", 0.001)
+    store = ShakyStore()
+    clock, alone = ManualClock(NOW), list[Replica]()
+    alone.append(Replica(store, alone, clock))
+    await store.learn([Lesson(ENTRY, None)])
+    store.away, store.hangs = trouble == "away", trouble == "left"
+    giving = asyncio.create_task(alone[0].orders.give(control_pb2.Invalidate(tenant="acme")))
+    async with asyncio.timeout(60):
+        await store.refused.wait()
+    if trouble == "left":
+        giving.cancel()
+    with pytest.raises((StoreUnavailable, asyncio.CancelledError)):
+        await giving
+    store.away, store.hangs = False, False
+    async with running(alone[0].orders):
         await until_kept(store, 0)
 
 

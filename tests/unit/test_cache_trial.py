@@ -16,7 +16,7 @@ from millpond_cache.breaker import Breaker
 from millpond_cache.lesson import keeping_of, lesson_of
 from millpond_cache.lookup import Asked, Lookup
 from millpond_cache.memory_store import MemoryStore
-from millpond_cache.recent import Recent
+from millpond_cache.recent import Forgotten, Recent
 from millpond_cache.settings import CacheSettings
 from millpond_cache.thresholds import Judged, Thresholds
 from millpond_cache.trial import MODEL, NOW, TENANT, Judgement, Pair, Signs, auc, is_hit, judge, outcomes
@@ -59,9 +59,8 @@ async def service(pair: Pair, signs: Signs) -> str:
         await asyncio.sleep(0)
     closing.cancel()
     thresholds = Thresholds(SETTINGS, Judged(), CALIBRATION)
-    lookup = Lookup(
-        store, Recent(0), breaker, KnowingVerifier(["doubtful"]), thresholds, SETTINGS, ManualClock(NOW), heads()
-    )
+    recent, forgotten, clock, doubtful = Recent(0), Forgotten(), ManualClock(NOW), KnowingVerifier(["doubtful"])
+    lookup = Lookup(store, recent, forgotten, breaker, doubtful, thresholds, SETTINGS, clock, heads())
     (verdict,) = await lookup.look_up([asked(pair.asked, signs.asked_vector, signs.asked_tokens)])
     return verdict.reason.code
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from millpond.v1 import request_pb2, result_pb2
 from millpond_core.errors import Code
-from millpond_frontier.answer import Pieces, Spoken, whole
+from millpond_frontier.answer import LARGEST_BYTES, Pieces, Spoken, whole
 from millpond_frontier.attempt import CallFailed
 
 REQUEST = request_pb2.Request(messages=[request_pb2.Message(role="user", content="What is a mill?")])
@@ -28,12 +28,12 @@ def in_one(text: object, reason: object, usage: object = None) -> Spoken:
 
 
 def in_pieces(text: object, reason: object, usage: object = None) -> Spoken:
-    pieces = Pieces()
+    pieces = Pieces(REQUEST)
     for each in text if isinstance(text, str) else [text]:
         pieces.add({"model": "m", "choices": [{"delta": {"content": each}, "finish_reason": None}]})
     pieces.add({"choices": [{"delta": {}, "finish_reason": reason}]})
     pieces.add({"choices": [], "usage": usage})
-    return pieces.spoken(REQUEST)
+    return pieces.spoken()
 
 
 both = pytest.mark.parametrize("read", [in_one, in_pieces])
@@ -79,6 +79,25 @@ def test_an_answer_that_the_provider_filtered_is_a_refusal(read: Read) -> None:
     assert (failure.value.code, failure.value.retryable) == (Code.PROVIDER_REFUSED, False)
 
 
+@both
+@pytest.mark.parametrize("letter", ["a", "€"])
+def test_an_answer_that_no_record_could_hold_fails_for_good_and_is_paid(read: Read, letter: str) -> None:
+    most = letter * (LARGEST_BYTES // len(letter.encode()))
+    assert read(most, "stop", None).output.text == most
+    with pytest.raises(CallFailed, match="max_tokens") as failure:
+        read(most + letter, "stop", None)
+    assert (failure.value.code, failure.value.retryable) == (Code.PROVIDER_ERROR, False)
+    assert failure.value.usage.output_tokens > LARGEST_BYTES // 5
+
+
+def test_of_a_stream_that_goes_on_for_ever_no_more_is_read_than_an_answer_may_have() -> None:
+    pieces, piece = Pieces(REQUEST), {"choices": [{"delta": {"content": "a" * 1000}}]}
+    for _ in range(LARGEST_BYTES // 1000):
+        pieces.add(piece)
+    with pytest.raises(CallFailed):
+        pieces.add(piece)
+
+
 def test_a_stream_that_ends_without_a_reason_was_broken_off() -> None:
     with pytest.raises(CallFailed, match="broken off"):
         in_pieces("A mach", None)
@@ -94,19 +113,19 @@ def test_any_json_is_an_answer_or_none(document: Any) -> None:
 @given(st.lists(anything, max_size=5))
 @settings(deadline=None)
 def test_any_stream_is_an_answer_or_none_and_its_pieces_are_the_whole(chunks: list[Any]) -> None:
-    pieces = Pieces()
+    pieces = Pieces(REQUEST)
     text = "".join([pieces.add(chunk) for chunk in chunks])
-    assert pieces.usage(REQUEST).input_tokens > 0
+    assert pieces.usage().input_tokens > 0
     with suppress(CallFailed):
-        assert pieces.spoken(REQUEST).output.text == text
+        assert pieces.spoken().output.text == text
 
 
 @given(st.lists(st.text(st.characters(codec=None), min_size=1), min_size=1))
 @settings(deadline=None)
 def test_pieces_are_the_whole_whatever_characters_they_hold(texts: list[str]) -> None:
-    pieces = Pieces()
+    pieces = Pieces(REQUEST)
     told = [pieces.add({"choices": [{"delta": {"content": text}}]}) for text in texts]
     pieces.add({"choices": [{"delta": {}, "finish_reason": "stop"}]})
-    spoken = pieces.spoken(REQUEST)
+    spoken = pieces.spoken()
     assert "".join(told) == spoken.output.text
     assert result_pb2.Output.FromString(spoken.output.SerializeToString()) == spoken.output

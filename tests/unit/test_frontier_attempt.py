@@ -17,6 +17,7 @@ from millpond_frontier.attempt import (
     CallFailed,
     arguments,
     attempt_of,
+    attempts_like,
     attempts_of,
     error_of,
     idempotency_key,
@@ -109,7 +110,7 @@ def test_a_key_is_the_same_for_every_call_and_another_for_another_request() -> N
 # What a failure means
 
 
-@pytest.mark.parametrize(
+FAILURES = pytest.mark.parametrize(
     ("failure", "code", "retryable", "away"),
     [
         (status(429), Code.RATE_LIMITED, True, True),
@@ -124,10 +125,15 @@ def test_a_key_is_the_same_for_every_call_and_another_for_another_request() -> N
         (timed_out(httpx2.ReadTimeout("")), Code.PROVIDER_UNAVAILABLE, True, False),
         (timed_out(httpx2.ConnectTimeout("")), Code.PROVIDER_UNAVAILABLE, True, True),
         (openai.APIConnectionError(request=ASKED), Code.PROVIDER_UNAVAILABLE, True, True),
+        (httpx2.RemoteProtocolError(WORDS), Code.PROVIDER_UNAVAILABLE, True, False),
+        (httpx2.ReadTimeout(WORDS), Code.PROVIDER_UNAVAILABLE, True, False),
         (openai.APIError(WORDS, ASKED, body=None), Code.PROVIDER_ERROR, True, False),
         (ValueError(WORDS), Code.PROVIDER_ERROR, True, False),
     ],
 )
+
+
+@FAILURES
 def test_a_failure_has_a_code_and_repeats_nothing_of_the_providers_words(
     failure: Exception, code: Code, retryable: bool, away: bool
 ) -> None:
@@ -135,6 +141,17 @@ def test_a_failure_has_a_code_and_repeats_nothing_of_the_providers_words(
     assert (error.code, error.retryable, error.away) == (code, retryable, away)
     assert PROMPT not in str(error)
     assert KEY not in str(error)
+
+
+@FAILURES
+def test_what_was_met_is_known_of_a_failure_of_which_only_the_error_is_left(
+    failure: Exception, code: Code, retryable: bool, away: bool
+) -> None:
+    failed = attempt_of("large", error_of(failure, "THE_KEY", KEY), 0.25)
+    routed = envelope_pb2.Routed(attempts=[failed])
+    for other in (True, False):
+        asked = CallFailed(code, "no", retryable=retryable, away=other)
+        assert attempts_like(asked, routed, "large") == int(other is away)
 
 
 @pytest.mark.parametrize("code", [400, 404, 413, 422])
@@ -191,9 +208,24 @@ def test_pauses_grow_up_to_the_longest(failures: int, chance: float) -> None:
     assert pause_s(failures, OWN, chance) <= pause_s(failures + 1, OWN, chance) <= OWN.retry_last_s
 
 
+@given(st.lists(st.sampled_from([429, 500, 503]), max_size=OWN.max_attempts_away))
+@settings(deadline=None)
+def test_a_request_has_all_its_tries_however_often_the_provider_was_away(met: list[int]) -> None:
+    routed = envelope_pb2.Routed()
+    for code in met:
+        failure = error_of(status(code), "THE_KEY")
+        routed.attempts.append(attempt_of("large", failure, 0.25))
+        most = OWN.max_attempts if code == 500 else OWN.max_attempts_away
+        alike = [each for each in met[: len(routed.attempts)] if (each == 500) is (code == 500)]
+        again = retry_after_s(failure, attempts_like(failure, routed, "large"), OWN, 1e9, 0.5)
+        assert (again is None) == (len(alike) >= most)
+
+
 def test_calls_of_a_small_model_do_not_count_and_what_failed_is_recorded_with_its_tokens() -> None:
     used = result_pb2.Usage(input_tokens=3)
     failed = attempt_of("large", CallFailed(Code.PROVIDER_ERROR, "no", retryable=True, usage=used), 0.25)
     assert (failed.usage, failed.duration_ms, failed.error.code) == (used, 250, Code.PROVIDER_ERROR)
     small = result_pb2.Attempt(route=result_pb2.ROUTE_SMALL, model="small")
-    assert attempts_of(envelope_pb2.Routed(attempts=[small, failed, small]), "large") == 1
+    routed = envelope_pb2.Routed(attempts=[small, failed, small])
+    assert attempts_of(routed, "large") == 1
+    assert attempts_like(CallFailed(Code.PROVIDER_ERROR, "no", retryable=True), routed, "large") == 1

@@ -18,12 +18,14 @@ from millpond_cache.memory_store import MemoryStore
 from millpond_core import topics
 from millpond_core.cache_client import Cache
 from millpond_core.clock import SystemClock
+from millpond_core.errors import Code
 from millpond_core.processor import OffsetMap, Partition, Record, Taken
 from millpond_core.processor.processor import Assignment
-from millpond_core.result import Answer
+from millpond_core.result import Answer, Failure
 from millpond_core.settings import Settings
 from millpond_core.stage import Job, Outcome, Retry
 from millpond_core.telemetry import Tracing
+from millpond_frontier.attempt import CallFailed, attempt_of
 from millpond_frontier.lane import Lane
 from millpond_frontier.provider import Provider
 from millpond_frontier.settings import FrontierSection
@@ -181,6 +183,19 @@ async def test_a_failed_call_is_paid_once_and_tried_again_for_each(endpoint: End
     outcomes = [await office.outcome(job) for job in jobs]
     assert all(isinstance(each, Retry) for each in outcomes)
     assert len(endpoint.asked) == 1
+
+
+async def test_calls_that_met_a_rate_limit_leave_a_request_its_tries(endpoint: Endpoint, office: Office) -> None:
+    endpoint.refuses = True
+    endpoint.gate.set()
+    limited = CallFailed(Code.RATE_LIMITED, "the provider's rate limit is reached", retryable=True, away=True)
+    broken = CallFailed(Code.PROVIDER_ERROR, "the provider's answer has no text", retryable=True)
+    waited, tried = office.job("How deep?"), office.job("How wide?")
+    for job, failure in ((waited, limited), (tried, broken)):
+        job.routed.attempts.extend([attempt_of(office.provider.model.name, failure, 0.25)] * 3)
+    office.lane.start([waited, tried])
+    assert isinstance(await office.outcome(waited), Retry)
+    assert isinstance(await office.outcome(tried), Failure)
 
 
 async def test_what_waits_can_be_released_alone(endpoint: Endpoint, office: Office) -> None:

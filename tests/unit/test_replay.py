@@ -11,11 +11,11 @@ from millpond_cli.commands.deadletter import body_of, letter_of, newest, one_lin
 from millpond_core import topics
 from millpond_core.clock import ManualClock
 from millpond_core.codec import decode_request
-from millpond_core.dead_letter import LARGEST_BYTES, dead_letter
+from millpond_core.dead_letter import dead_letter
 from millpond_core.envelope import REPLAY_HEADER, routed_record
 from millpond_core.errors import Code
 from millpond_core.identity import body_hash
-from millpond_core.processor import Headers, Outgoing, Partition, Record, header
+from millpond_core.processor import CONTENT_BYTES, Headers, Outgoing, Partition, Record, header
 from millpond_core.replay import NotReplayable, replayed
 from millpond_core.settings import TierSettings
 from millpond_core.telemetry import TRACEPARENT, Tracing
@@ -94,7 +94,7 @@ def test_a_record_goes_back_as_it_came_to_where_it_came(value: bytes, topic: str
 
 def test_what_cannot_be_a_request_again_says_why() -> None:
     with pytest.raises(NotReplayable, match="were cut"):
-        replayed(buried(topics.REQUESTS, bytes(LARGEST_BYTES + 1)), INLETS)
+        replayed(buried(topics.REQUESTS, bytes(CONTENT_BYTES + 1)), INLETS)
     with pytest.raises(NotReplayable, match="no request can be read"):
         replayed(buried(topics.ROUTED, b"\xff"), INLETS)
     with pytest.raises(NotReplayable, match=r"ai\.results, which is no topic"):

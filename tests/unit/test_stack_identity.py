@@ -18,7 +18,9 @@ from millpond_cli.stack.identity import ProcessId, identify, is_alive, marked_wi
 from millpond_cli.stack.leftovers import end_leftovers, kill_exactly, sweep
 from millpond_cli.stack.state import MARK, ComponentState, State, read, write
 
-ADDRESSES = Addresses(*[""] * 9, otlp=None, jaeger_query=None, jaeger_otlp_http=None, traces_file=None, http={}, config="")
+ADDRESSES = Addresses(
+    *[""] * 9, otlp=None, jaeger_query=None, jaeger_otlp_http=None, traces_file=None, http={}, config=""
+)
 
 
 @contextmanager

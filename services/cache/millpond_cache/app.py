@@ -64,13 +64,13 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
     lookup = Lookup(
         store,
         recent,
+        forgotten,
         breaker,
         verifier,
         thresholds,
         cache,
         runtime.clock,
         ledger=ledger,
-        forgotten=forgotten,
         sampler=sampler,
         uses=uses,
     )

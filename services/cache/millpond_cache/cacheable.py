@@ -3,6 +3,7 @@
 What depends on the asker's own state ("what is my balance"), on the moment ("what's the weather"), or asks for an
 action ("pay my bill") has no answer to give again. A pronoun alone says nothing: half of ordinary questions say "my".
 So a head judges the whole text: a logistic regression over its embedding and a few words, trained in training/cache.
+Where it has no vector that it knows, the words alone decide.
 """
 
 from __future__ import annotations
@@ -34,6 +35,14 @@ PATTERNS: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 """Names and patterns of what is counted beside the embedding. In small letters."""
 
+PERSONAL = ("own_state", "own_sum", "moment", "order")
+"""The patterns that decide where there is no head to weigh them. They refuse some that it would allow ("tell me a
+joke"), which costs a call of the model; what they let through may be given out as somebody's balance of yesterday."""
+
+ENDS = 200
+"""Characters of a text's beginning, and as many of its end, in which it says what is wanted. What lies between is what
+it is wanted of, and sooner or later says "now": no long text would ever be found again."""
+
 _COMPILED = tuple(re.compile(pattern) for _, pattern in PATTERNS)
 
 HEAD = Path(__file__).parent / "heads" / "cacheability.json"
@@ -57,17 +66,29 @@ class CacheabilityHead:
         logit = float(self.weights @ vector) + float(self.signs @ signs_of(text)) + self.bias
         return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
 
+    def judged(self, text: str, vector: NDArray[np.float32] | None, embedder: str) -> float | None:
+        """The same; None for what it cannot judge, without a vector or by another embedder's."""
+        return None if vector is None or embedder != self.embedder else self.probability(text, vector)
+
     def allows(self, text: str, vector: NDArray[np.float32] | None, embedder: str) -> bool:
-        """Whether the answer may be given again. What it cannot judge, by another embedder or none, it allows."""
-        if vector is None or embedder != self.embedder:
-            return True
-        return self.probability(text, vector) >= self.least
+        """Whether the answer may be given again."""
+        probability = self.judged(text, vector, embedder)
+        return not sounds_personal(text) if probability is None else probability >= self.least
 
 
 def signs_of(text: str) -> NDArray[np.float32]:
     """float32 [patterns]: 1 where the pattern is found."""
     low = " ".join(text.lower().split())
     return np.array([pattern.search(low) is not None for pattern in _COMPILED], dtype=np.float32)
+
+
+def sounds_personal(text: str) -> bool:
+    """Whether its words alone are those of a question about the asker or the moment, or of an order."""
+    asked = text.strip()
+    if len(asked) > 2 * ENDS:
+        asked = f"{asked[:ENDS]} … {asked[-ENDS:]}"
+    found = zip(PATTERNS, signs_of(asked), strict=True)
+    return any(sign for (name, _), sign in found if name in PERSONAL)
 
 
 @cache

@@ -79,10 +79,12 @@ def spared(request: request_pb2.Request, policy: Policy) -> Verdict | None:
 
 def uncacheable(question: Question, policy: Policy) -> Verdict | None:
     """The verdict where an answer to this question is nobody else's, nor the asker's own at another time."""
-    head = policy.heads.cacheability
-    if question.vector is None or head.allows(question.text, question.vector, question.embedder):
+    head, of = policy.heads.cacheability, (question.text, question.vector, question.embedder)
+    if head.allows(*of):
         return None
-    return _verdict(Outcome.BYPASS, "cache.bypass.personal", head.probability(question.text, question.vector))
+    probability = head.judged(*of)
+    detail = "by its words alone" if probability is None else ""
+    return _verdict(Outcome.BYPASS, "cache.bypass.personal", probability, detail)
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,9 @@ class Learner:
         consumer.incremental_assign(partitions)
         if self._waiting:
             consumer.pause(partitions)
+        else:
+            # A partition that was lost while it was paused comes back paused.
+            consumer.resume(partitions)
 
     def _commit(self, records: Sequence[Message]) -> None:
         """A commit that fails is made up for by a later one, or the records are learned again."""

@@ -69,6 +69,7 @@ class Lookup:
         self,
         store: Store,
         recent: Recent,
+        forgotten: Forgotten,
         breaker: Breaker,
         verifier: Verifier,
         thresholds: Thresholds,
@@ -76,13 +77,12 @@ class Lookup:
         clock: Clock,
         heads: Heads | None = None,
         ledger: Ledger | None = None,
-        forgotten: Forgotten | None = None,
         sampler: Sampler | None = None,
         uses: Uses | None = None,
     ) -> None:
         """heads: those that were shipped, unless others are given."""
         self._ledger = ledger or Ledger()
-        self._forgotten = forgotten or Forgotten()
+        self._forgotten = forgotten
         self._sampler = sampler
         self._uses = uses or Uses()
         self._store = store
@@ -127,7 +127,7 @@ class Lookup:
         looked up. Those that there are not are no look-ups of their own, and not counted.
         """
         now = self._clock.now()
-        found = {key: entry for key in keys if (entry := self._recent.get(key, now)) is not None}
+        found = self._recent_of(keys, now)
         left = [key for key in keys if key not in found]
         if left and self._breaker.closed:
             with suppress(TimeoutError, StoreUnavailable, StoreRefused):
@@ -141,6 +141,11 @@ class Lookup:
         for key, verdict in verdicts.items():
             self._count(found[key].tenant, verdict)
         return verdicts
+
+    def _recent_of(self, keys: Sequence[str], now: float) -> dict[str, Entry]:
+        """An answer that was on its way while an order to forget it was given may have come here after it."""
+        found = {key: entry for key in keys if (entry := self._recent.get(key, now)) is not None}
+        return {key: entry for key, entry in found.items() if not self._forgotten.hides(entry)}
 
     def _count(self, tenant: str, verdict: Verdict) -> None:
         self._ledger.looked_up(tenant, verdict)
@@ -159,10 +164,7 @@ class Lookup:
         }
 
     async def _ask(self, questions: Sequence[Question], bound_s: float, now: float) -> _Found:
-        known = _Found()
-        known.exact.update(
-            {each.key: entry for each in questions if (entry := self._recent.get(each.key, now)) is not None}
-        )
+        known = _Found(self._recent_of([each.key for each in questions], now))
         missing = [each for each in questions if each.key not in known.exact]
         if missing and self._breaker.closed:
             with suppress(TimeoutError, StoreUnavailable, StoreRefused):

@@ -53,8 +53,12 @@ class MemoryStore:
         return before - len(self._lessons)
 
     async def rebuild(self, embed: Embed) -> int:
-        made = await again([each.entry for each in self._lessons.values()], embed)
-        self._lessons.update({each.entry.key: each for each in made})
+        before = dict(self._lessons)
+        made = await again([each.entry for each in before.values()], embed)
+        # Neither back in its place is what was freed meanwhile, nor what another answer was learned for.
+        self._lessons |= {
+            key: each for key, each in zip(before, made, strict=True) if self._lessons.get(key) is before[key]
+        }
         return len(made)
 
     async def slice(self, prefix: str) -> list[Kept]:

@@ -79,6 +79,8 @@ class MilvusStore:
         self._client = AsyncMilvusClient(address, token=token, timeout=CALL_S)
         self._no_vector = np.eye(1, dimension, dtype=np.float32)[0]
         """Every row has a vector in Milvus 2.3. No embedder's name is empty, so this one is in no space."""
+        self._freed: list[str] | None = None
+        """While the collection is rebuilt: conditions of what was freed since that began."""
 
     async def prepare(self) -> None:
         """Raises StoreUnavailable too where a collection stands that has another dimension."""
@@ -142,7 +144,7 @@ class MilvusStore:
 
     async def forget(self, which: Which) -> int:
         found = await self.count(which)
-        await self._ask(self._client.delete(self._collection, filter=_condition(which)))
+        await self._free(_condition(which))
         return found
 
     async def slice(self, prefix: str) -> list[Kept]:
@@ -151,14 +153,20 @@ class MilvusStore:
 
     async def drop(self, keys: Sequence[str]) -> None:
         for first in range(0, len(keys), BATCH_ROWS):
-            await self._ask(self._client.delete(self._collection, ids=list(keys[first : first + BATCH_ROWS])))
+            await self._free(f"key in {json.dumps(list(keys[first : first + BATCH_ROWS]))}")
 
     async def forget_expired(self, now: float) -> None:
-        await self._ask(self._client.delete(self._collection, filter=f"expires_at <= {floor(now)}"))
+        await self._free(f"expires_at <= {floor(now)}")
+
+    async def _free(self, condition: str) -> None:
+        if self._freed is not None:
+            self._freed.append(condition)
+        await self._ask(self._client.delete(self._collection, filter=condition))
 
     async def rebuild(self, embed: Embed) -> int:
         """A collection of the other embedder's vectors is built beside the one that serves and takes its alias; then
-        the old one is dropped; where something goes wrong before, the new one. What is learned meanwhile comes along.
+        the old one is dropped; where something goes wrong before, the new one. What is learned meanwhile comes along,
+        and what this store is told to free meanwhile does not.
         """
         described = await self._ask(self._client.describe_alias(self._collection))
         old: str = described["collection_name"]
@@ -167,6 +175,17 @@ class MilvusStore:
         if await self._ask(self._client.has_collection(new)):
             await self._ask(self._client.drop_collection(new))
         await self._create(new)
+        self._freed = []
+        try:
+            copied = await self._take_over(old, new, embed)
+        finally:
+            self._freed = None
+        await self._ask(self._client.drop_collection(old))
+        logger.info("the collection %s serves in place of %s", new, old, extra={"entries": copied})
+        return copied
+
+    async def _take_over(self, old: str, new: str, embed: Embed) -> int:
+        """How many entries came along."""
         try:
             copied = await self._copy(old, new, embed)
             await self._ask(self._client.load_collection(new, timeout=CREATION_S))
@@ -174,11 +193,16 @@ class MilvusStore:
         except BaseException:
             await self._client.drop_collection(new)
             raise
-        # What was learned since its slice was copied.
+        # What was freed since its slice was copied; what was learned since, perhaps in the place of that; and what was
+        # freed while this was copied.
+        await self._free_again(new)
         copied += await self._copy(old, new, embed)
-        await self._ask(self._client.drop_collection(old))
-        logger.info("the collection %s serves in place of %s", new, old, extra={"entries": copied})
+        await self._free_again(new)
         return copied
+
+    async def _free_again(self, collection: str) -> None:
+        for condition in self._freed or ():
+            await self._ask(self._client.delete(collection, filter=condition))
 
     async def _copy(self, old: str, new: str, embed: Embed) -> int:
         """Entries of the old collection that the new one lacks, a slice at a time."""

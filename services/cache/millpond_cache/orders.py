@@ -48,8 +48,8 @@ class Orders:
     async def give(self, order: control_pb2.Invalidate) -> int:
         """How many answers were forgotten, or would be. order: one that passes `millpond_core.control.check`.
 
-        Raises StoreUnavailable or StoreRefused; then nothing of what was meant is given here for all that, and the
-        others are told.
+        Raises StoreUnavailable or StoreRefused; then nothing of what was meant is given here for all that, the others
+        are told, and a store that was away is told again by `run`.
         """
         if order.dry_run:
             return await self._carry_out(order, self._clock.now())
@@ -61,6 +61,10 @@ class Orders:
         self._hide(which_of(told, now))
         try:
             return await self._carry_out(told, now)
+        except (StoreUnavailable, asyncio.CancelledError):
+            # Whoever gave it may be gone too; and when it comes back from ai.control it is known here, and passed over.
+            self._heard.put_nowait((told, now))
+            raise
         finally:
             await self._tell(told)
 

@@ -141,7 +141,8 @@ class Store(Protocol):
 
     async def rebuild(self, embed: Embed) -> int:
         """Give every entry a vector of another embedder: how many entries there were. What is there already is given
-        meanwhile. Raises StoreRefused too, and what `embed` raises; then all is as it was.
+        meanwhile, and what is freed meanwhile by this store stays so. Raises StoreRefused too, and what `embed` raises;
+        then all is as it was.
         """
         ...
 

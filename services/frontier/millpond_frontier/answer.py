@@ -13,6 +13,9 @@ from millpond_frontier.attempt import CallFailed
 BYTES_PER_TOKEN = 4
 """English text, by most tokenizers."""
 
+LARGEST_BYTES = 500_000
+"""Of an answer's text in UTF-8. Written in any format, and beside its request, it fits into a record of 4 MiB."""
+
 FILTERED = "content_filter"
 
 LARGEST_COUNT = 1 << 40
@@ -40,15 +43,17 @@ def whole(document: object, request: request_pb2.Request) -> Spoken:
 
 
 class Pieces:
-    """An answer as it comes, chunk by chunk."""
+    """An answer as it comes, chunk by chunk. request: what it answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: request_pb2.Request) -> None:
+        self._request = request
+        self._bytes = 0
         self._text: list[str] = []
         self._reason: object = None
         self._said: dict[str, object] = {}
 
     def add(self, chunk: object) -> str:
-        """The text that is new in it."""
+        """The text that is new in it. Raises CallFailed where there is too much of it."""
         for name in ("usage", "model"):
             if value := _field(chunk, name):
                 self._said[name] = value
@@ -57,16 +62,19 @@ class Pieces:
         text = _field(_field(choice, "delta"), "content")
         new = _clean(text) if isinstance(text, str) else ""
         self._text.append(new)
+        self._bytes += len(new.encode())
+        if self._bytes > LARGEST_BYTES:
+            raise _too_long(self.usage())
         return new
 
-    def spoken(self, request: request_pb2.Request) -> Spoken:
+    def spoken(self) -> Spoken:
         """When no more comes. Raises CallFailed; an answer without a reason for its end was broken off."""
-        return _spoken(self._said, "".join(self._text), self._reason, request)
+        return _spoken(self._said, "".join(self._text), self._reason, self._request)
 
-    def usage(self, request: request_pb2.Request) -> result_pb2.Usage:
+    def usage(self) -> result_pb2.Usage:
         """Of a stream that was broken off: as counted, else estimated from what came."""
         counted = _counted(_field(self._said, "usage"))
-        return counted or estimated_usage(request, "".join(self._text))
+        return counted or estimated_usage(self._request, "".join(self._text))
 
 
 def estimated_usage(request: request_pb2.Request, text: str) -> result_pb2.Usage:
@@ -84,11 +92,19 @@ def _spoken(document: object, content: object, reason: object, request: request_
     if not text:
         raise CallFailed(Code.PROVIDER_ERROR, "the provider's answer has no text", retryable=True, usage=counted)
     usage = counted or estimated_usage(request, text)
+    if len(text.encode()) > LARGEST_BYTES:
+        raise _too_long(usage)
     if not isinstance(reason, str):
         raise CallFailed(Code.PROVIDER_ERROR, "the provider's answer was broken off", retryable=True, usage=usage)
     output = result_pb2.Output(text=text, finish_reason="length" if reason == "length" else "stop")
     model = _field(document, "model")
     return Spoken(output, usage, _clean(model) if isinstance(model, str) else "", counted is None)
+
+
+def _too_long(usage: result_pb2.Usage) -> CallFailed:
+    """Asked again, the model would write as much, and be paid for it again."""
+    message = f"the provider's answer has more than {LARGEST_BYTES} bytes: lower params.max_tokens"
+    return CallFailed(Code.PROVIDER_ERROR, message, retryable=False, usage=usage)
 
 
 def _counted(usage: object) -> result_pb2.Usage | None:

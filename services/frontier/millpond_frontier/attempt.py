@@ -41,6 +41,8 @@ CONTEXT_CODES = ("context_length_exceeded", "exceed_context_size_error")
 CONTEXT_WORDS = re.compile(r"context (length|size|window)|maximum context", re.IGNORECASE)
 """How others say it, vLLM among them."""
 
+UNREACHED = "the provider cannot be reached"
+
 KEY = re.compile(r"\b(sk|pk|key)-[\w*.-]{4,}", re.IGNORECASE)
 """What looks like a key of a provider."""
 
@@ -107,19 +109,20 @@ def arguments(request: request_pb2.Request, model: ModelSettings, own: FrontierS
 # What a failure means
 
 
-def error_of(failure: Exception, key_variable: str, key: str = "") -> CallFailed:
+def error_of(failure: Exception, key_variable: str, key: str = "") -> CallFailed:  # noqa: PLR0911 - a meaning each
     """What a failed call means. Only a refused request repeats the provider's words, to the one who asked.
 
-    failure: of the openai client, or what reading a body raised that is no JSON.
+    failure: of the openai client, or what reading a body raised that is no JSON, or was cut off.
     key_variable: the environment variable that holds the provider's key. key: the key, which no message repeats.
     """
+    unconnected = isinstance(failure.__cause__, httpx2.ConnectTimeout)
     match failure:
-        case openai.APITimeoutError():
-            away = isinstance(failure.__cause__, httpx2.ConnectTimeout)
-            message = "the provider did not answer in time"
-            return CallFailed(Code.PROVIDER_UNAVAILABLE, message, retryable=True, away=away)
+        case openai.APITimeoutError() | httpx2.TimeoutException() if not unconnected:
+            return CallFailed(Code.PROVIDER_UNAVAILABLE, "the provider did not answer in time", retryable=True)
         case openai.APIConnectionError():
-            return CallFailed(Code.PROVIDER_UNAVAILABLE, "the provider cannot be reached", retryable=True, away=True)
+            return CallFailed(Code.PROVIDER_UNAVAILABLE, UNREACHED, retryable=True, away=True)
+        case httpx2.RequestError():
+            return CallFailed(Code.PROVIDER_UNAVAILABLE, "the provider broke its answer off", retryable=True)
         case openai.APIStatusError():
             return _of_status(failure, key_variable, key)
         case openai.APIError() if _is_of_context(failure):
@@ -141,13 +144,27 @@ def _of_status(failure: openai.APIStatusError, key_variable: str, key: str) -> C
         message = f"the provider refuses the key ({status}): set {key_variable} for frontier"
         return CallFailed(Code.PROVIDER_ERROR, message, retryable=False)
     if status >= 500 or status in LATER:
-        message = f"the provider failed ({status})"
         away = status in AWAY
-        return CallFailed(Code.PROVIDER_UNAVAILABLE, message, retryable=True, after_s=after_s, away=away)
+        return CallFailed(Code.PROVIDER_UNAVAILABLE, _failed(status), retryable=True, after_s=after_s, away=away)
     if _is_of_context(failure):
         return _too_long()
     message = f"the provider refuses the request ({status}): {_words(failure, key)}"
     return CallFailed(Code.PROVIDER_REFUSED, message, retryable=False)
+
+
+def _failed(status: int) -> str:
+    return f"the provider failed ({status})"
+
+
+AWAY_WORDS = frozenset({UNREACHED, *map(_failed, AWAY)})
+"""Messages of the failures that are away, beside the rate limit's."""
+
+
+def was_away(error: result_pb2.Error) -> bool:
+    """Whether the call met a rate limit or nobody. Of a failure only its error is kept, whose code does not say it: a
+    server that fails on one request and one that is gone are both unavailable.
+    """
+    return error.code == Code.RATE_LIMITED or error.message in AWAY_WORDS
 
 
 def _is_of_context(failure: openai.APIError) -> bool:
@@ -191,7 +208,16 @@ def attempt_of(model: str, failure: CallFailed, seconds: float) -> result_pb2.At
 
 def attempts_of(routed: envelope_pb2.Routed, model: str) -> int:
     """Calls of this model that failed before; a small model's do not count."""
-    return sum(each.route == result_pb2.ROUTE_FRONTIER and each.model == model for each in routed.attempts)
+    return len(_of_model(routed, model))
+
+
+def attempts_like(failure: CallFailed, routed: envelope_pb2.Routed, model: str) -> int:
+    """Those of them that count against the same bound: a rate limit is waited out, and leaves a request its tries."""
+    return sum(was_away(each.error) is failure.away for each in _of_model(routed, model))
+
+
+def _of_model(routed: envelope_pb2.Routed, model: str) -> list[result_pb2.Attempt]:
+    return [each for each in routed.attempts if each.route == result_pb2.ROUTE_FRONTIER and each.model == model]
 
 
 def retry_after_s(
@@ -199,7 +225,8 @@ def retry_after_s(
 ) -> float | None:
     """Seconds until the next call; None where there is to be none, since it cannot help or would come too late.
 
-    attempts: calls so far, this one included. left_s: seconds until the deadline. chance: a random number from 0 to 1.
+    attempts: calls that failed like this one, it included. left_s: seconds until the deadline. chance: a random number
+    from 0 to 1.
     """
     most = own.max_attempts_away if failure.away else own.max_attempts
     if not failure.retryable or attempts >= most:

@@ -21,7 +21,7 @@ from millpond_core.processor import Unread
 from millpond_core.result import Failure
 from millpond_core.same_request import shared_answer, shared_key
 from millpond_core.stage import Job, Outcome, Retry, Settle
-from millpond_frontier.attempt import CallFailed, attempt_of, attempts_of, pause_s, retry_after_s
+from millpond_frontier.attempt import CallFailed, attempt_of, attempts_like, pause_s, retry_after_s
 from millpond_frontier.provider import Provider
 from millpond_frontier.settings import FrontierSection
 
@@ -211,7 +211,7 @@ class Lane:
 
     def _after(self, failure: CallFailed, job: Job, attempt: result_pb2.Attempt) -> Outcome:
         model = self._provider.model.name
-        attempts, left_s = attempts_of(job.routed, model) + 1, job.deadline_s - self._clock.now()
+        attempts, left_s = attempts_like(failure, job.routed, model) + 1, job.deadline_s - self._clock.now()
         wait_s = retry_after_s(failure, attempts, self._own, left_s, _chance())
         if wait_s is not None:
             return Retry(self._clock.now() + wait_s, attempt)

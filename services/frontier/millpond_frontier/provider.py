@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import httpx2
 import openai
 from openai import AsyncOpenAI, AsyncStream
 from opentelemetry.trace import Span
@@ -38,8 +39,9 @@ CONNECT_S = 5.0
 ESTIMATED = "usage.estimated"
 """The reason in a decision which says that the provider counted no tokens."""
 
-UNREADABLE = (openai.APIError, ValueError, RecursionError)
-"""What a call may raise: the last two for an answer that is no JSON, or absurdly deep."""
+UNREADABLE = (openai.APIError, httpx2.RequestError, ValueError, RecursionError)
+"""What a call may raise: the last two for an answer that is no JSON, or absurdly deep. Where the body of an error is
+cut off, the openai client passes on what its own client of HTTP says."""
 
 
 class Provider:
@@ -130,7 +132,7 @@ class Provider:
         request: request_pb2.Request,
         piece: Callable[[str], None],
     ) -> Spoken:
-        pieces = Pieces()
+        pieces = Pieces(request)
         stream = await self._client.post(
             PATH,
             cast_to=object,
@@ -146,9 +148,9 @@ class Provider:
                         piece(text)
         except UNREADABLE as failure:
             error = error_of(failure, self.model.api_key_env, self._key)
-            error.usage.CopyFrom(pieces.usage(request))
+            error.usage.CopyFrom(pieces.usage())
             raise error from failure
-        return pieces.spoken(request)
+        return pieces.spoken()
 
     def _describe(self, span: Span, spoken: Spoken) -> None:
         if span.is_recording():

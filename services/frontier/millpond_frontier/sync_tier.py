@@ -33,7 +33,7 @@ from millpond_core.result import EXPIRED, Answer, Failure, result_of
 from millpond_core.stage import ROUTE_WORDS, STATUS_WORDS
 from millpond_core.telemetry import Tracing
 from millpond_frontier.accept import HEARD_S, Accepted, Terms, accept
-from millpond_frontier.attempt import CallFailed, attempt_of, attempts_of, retry_after_s
+from millpond_frontier.attempt import CallFailed, attempt_of, attempts_like, retry_after_s
 from millpond_frontier.call import Call
 from millpond_frontier.provider import Provider
 from millpond_frontier.settings import FrontierSettings
@@ -144,7 +144,8 @@ class SyncTier:
         key = (request.tenant, request.id)
 
         def ended(answering: asyncio.Task[result_pb2.Result]) -> None:
-            if self._calls[key] is call:
+            # One that was given up may end after the next call under its id, and that one's end.
+            if self._calls.get(key) is call:
                 del self._calls[key]
             span.end()
             if not answering.cancelled() and (failure := answering.exception()):
@@ -200,7 +201,7 @@ class SyncTier:
                 return await provider.answer(routed, call.span, call.say)
             except CallFailed as failure:
                 routed.attempts.append(attempt_of(provider.model.name, failure, time.monotonic() - began))
-                attempts = attempts_of(routed, provider.model.name)
+                attempts = attempts_like(failure, routed, provider.model.name)
                 # It spreads the calls of many requests; it is no secret.
                 chance = random.random()  # noqa: S311
                 wait_s = retry_after_s(failure, attempts, self._own, self._left_s(call), chance)

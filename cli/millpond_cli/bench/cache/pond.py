@@ -16,7 +16,7 @@ from millpond_cache.breaker import Breaker
 from millpond_cache.lookup import Asked, Lookup
 from millpond_cache.milvus_store import MilvusStore
 from millpond_cache.partition import Question, question_of
-from millpond_cache.recent import Recent
+from millpond_cache.recent import Forgotten, Recent
 from millpond_cache.settings import CacheSettings
 from millpond_cache.store import Entry, Lesson
 from millpond_cache.thresholds import Judged, Thresholds
@@ -57,6 +57,7 @@ class Pond:
         self._lookup = Lookup(
             self._store,
             Recent(0),
+            Forgotten(),
             self._breaker,
             self._verifier,
             Thresholds(self._settings, Judged()),

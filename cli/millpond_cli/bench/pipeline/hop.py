@@ -22,7 +22,7 @@ from millpond_batcher.settings import BatcherSettings, policy_of
 from millpond_cache.breaker import Breaker
 from millpond_cache.lookup import Lookup
 from millpond_cache.memory_store import MemoryStore
-from millpond_cache.recent import Recent
+from millpond_cache.recent import Forgotten, Recent
 from millpond_cache.settings import CacheServiceSettings
 from millpond_cache.thresholds import Judged, Thresholds
 from millpond_cache.verifier import TritonVerifier
@@ -71,6 +71,7 @@ async def serve_cache(settings: CacheServiceSettings, runtime: Runtime) -> None:
     lookup = Lookup(
         store,
         Recent(cache.recent_mb * 1e6),
+        Forgotten(),
         Breaker(store, cache.lookup_timeout_s),
         TritonVerifier(settings.triton),
         Thresholds(cache, Judged()),
