@@ -600,3 +600,15 @@ async def test_rows_that_hang_on_a_replica_that_is_away_take_no_places_of_the_ot
         for job in jobs:
             assert isinstance(await pond.outcome(job), Answer)
         await pond.lane.close()
+
+
+async def test_no_replica_holds_more_tokens_than_it_may_though_all_together_have_room() -> None:
+    async with serving(Triton(hangs=True)) as first, serving(Triton(hangs=True)) as second:
+        pond = Pond(first, second, model={"max_batch_tokens": 1000}, reserved_rows=0, refill_rows=1, standard_wait_s=0)
+        for number in range(2):
+            await pond.until_answers(number)
+        params = request_pb2.Params(max_tokens=600)
+        pond.lane.start([pond.job(f"{number}\nok", TIER_STANDARD, params=params) for number in range(4)])
+        await first.until(lambda: first.running + second.running == 2)
+        assert all(0 < replica.tokens <= 1000 for replica in pond.replicas)
+        await pond.lane.close()

@@ -46,12 +46,13 @@ class Outcome:
     tokens: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Replica:
-    """As the batcher sees it: limit says how many rows it is given at a time."""
+    """As the batcher sees it: limit says how many rows it is given at a time. tokens: of those that run there."""
 
     engine: SimulatedEngine
     limit: Limit
+    tokens: int = 0
 
     @property
     def free(self) -> int:
@@ -88,8 +89,7 @@ class Simulation:
         engine_tokens: int = MOST_TOKENS,
     ) -> None:
         self._arrivals = arrivals
-        self._tokens = engine_tokens * replicas
-        self._used_tokens = 0
+        self._tokens = engine_tokens
         self._profile = profile
         self._policy = policy
         self._begins_s = begins_s
@@ -136,7 +136,8 @@ class Simulation:
     def _turn(self) -> None:
         while self._backlog:
             rows = sum(replica.limit.rows for replica in self._replicas)
-            engine = plan.Engine(rows, self._running, self._tokens, self._used_tokens)
+            used = min(replica.tokens for replica in self._replicas)
+            engine = plan.Engine(rows, self._running, self._tokens, used)
             step = plan.plan(self._backlog, engine, self._policy, self._environment.now)
             if isinstance(step, Wait):
                 if step.seconds is not None:
@@ -155,13 +156,16 @@ class Simulation:
         self._outcome.batches += 1
         self._outcome.batch_rows += len(batch.members)
         for member in batch.members:
-            replica = max(self._replicas, key=lambda each: each.free)
+            replica = max(self._replicas, key=partial(self._suits, member.tokens))
+            replica.tokens += member.tokens
             arrival = self._arrivals[member.item]
             self._running[member.tenant, member.tier] += 1
-            self._used_tokens += member.tokens
             urgent = member.tier == TIER_REALTIME
             done = partial(self._done, member, replica, replica.engine.area())
             replica.engine.take(Running(arrival.prompt_tokens, arrival.output_tokens, urgent, done))
+
+    def _suits(self, tokens: int, replica: _Replica) -> tuple[bool, int, int]:
+        return replica.tokens + tokens <= self._tokens, replica.free, -replica.tokens
 
     def _learn(self, replica: _Replica, row: Running, arrival: Arrival, area: float) -> None:
         """What the row took, for the plan of those to come. area: the replica's when it was taken."""
@@ -192,7 +196,7 @@ class Simulation:
         outcome.served_tokens[member.tenant] += arrival.prompt_tokens + arrival.output_tokens
         outcome.end_s = now - self._begins_s
         self._running[member.tenant, member.tier] -= 1
-        self._used_tokens -= member.tokens
+        replica.tokens -= member.tokens
         self._backlog.refund(member, member.max_tokens - arrival.output_tokens)
         self._turn()
 

@@ -304,8 +304,9 @@ class Lane:
                 # What runs on the others takes no place here.
                 sum(each.limit.rows if each in answering else each.rows for each in self._replicas),
                 self._running,
-                self._model.max_batch_tokens * len(answering),
-                sum(replica.tokens for replica in answering),
+                # A batch has to fit into the emptiest: of two that are half full neither holds what both have room for.
+                self._model.max_batch_tokens,
+                min(replica.tokens for replica in answering),
             )
             step = plan.plan(self._backlog, engine, self._policy, self._clock.now())
             if isinstance(step, Wait):
