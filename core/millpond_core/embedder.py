@@ -42,6 +42,9 @@ CHANNEL = [
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
+ANY_OF_MANY = [*CHANNEL, ("grpc.lb_policy_name", "round_robin")]
+"""Where a name stands for several that are alike: by default all calls go to the first one for ever."""
+
 
 class Embedder:
     """One connection, for any number of callers of one event loop; it comes back by itself.
@@ -107,7 +110,7 @@ class Embedder:
     def _connected(self) -> triton.InferenceServerClient:
         """Made at the first call, inside the event loop that it belongs to."""
         if self._client is None:
-            self._client = triton.InferenceServerClient(self._address, channel_args=CHANNEL)
+            self._client = triton.InferenceServerClient(self._address, channel_args=ANY_OF_MANY)
         return self._client
 
     async def _current_version(self) -> str:

@@ -32,6 +32,7 @@ from millpond_core.logs import start_logging
 from millpond_core.processor import Fenced
 from millpond_core.settings import Settings, WrongSetting, load
 from millpond_core.telemetry import Tracing, start_tracing
+from millpond_core.topic_admin import TopicsDiffer
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ async def _run(service: str, settings: S, tracing: Tracing, main: Main[S]) -> in
                 asyncio.get_running_loop().add_signal_handler(number, _stop, runtime, settings.drain_s)
             log.info("started", extra={"http_port": port, "replica": settings.replica})
             await runtime.unless_crashed(main(settings, runtime))
-    except WrongSetting as failure:
+    except (WrongSetting, TopicsDiffer) as failure:
         print(f"{service}: {failure}", file=sys.stderr)
         return 2
     except Stopped:

@@ -53,6 +53,7 @@ STAND_IN = "stand-in-large"
 
 OTHERS = re.compile(
     r"home|stack|config|grpc_(host|port)|provider_api_key|(models|embedder|generator|echo|minio)_\w+|assets"
+    r"|milvus_everywhere"
 )
 """What follows MILLPOND_ in variables that are not every service's: the command line's, the stack's, single services',
 the models' and compose's."""
@@ -485,12 +486,14 @@ def _from_file(settings_class: type[BaseSettings]) -> dict[str, Any]:
         raise _WrongFile(f"{FILE_VARIABLE}={path}: cannot be read: {failure.strerror}") from failure
     except UnicodeDecodeError as failure:
         raise _WrongFile(f"{path}: is not UTF-8: {failure}") from failure
-    except yaml.YAMLError as failure:
+    except (yaml.YAMLError, ValueError) as failure:
         raise _WrongFile(f"{path}: is not YAML: {' '.join(str(failure).split())}") from failure
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise _WrongFile(f"{path}: must be a map of settings")
+    if not all(isinstance(key, str) for key in values):
+        raise _WrongFile(f"{path}: must be a map of settings, by their names")
     others = set(SERVICES) - set(settings_class.model_fields)
     return {key: value for key, value in values.items() if key not in others}
 
@@ -536,8 +539,9 @@ def _what(error: ErrorDetails, settings_class: type[Settings]) -> str:
 def _keys_at(section: Any, location: tuple[int | str, ...]) -> list[str]:
     """The settings of the section that the location leads to."""
     for part in location:
-        if isinstance(part, int):
-            (section,) = get_args(section)
+        if (fields := getattr(section, "__pydantic_fields__", None)) is not None:
+            section = fields[part].annotation if part in fields else None
         else:
-            section = section.__pydantic_fields__[part].annotation
+            # An item of a list, or one of a map's values.
+            section = (get_args(section) or (None,))[-1]
     return list(getattr(section, "__pydantic_fields__", ()))

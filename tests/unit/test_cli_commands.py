@@ -16,6 +16,7 @@ import pytest
 
 from millpond.v1 import result_pb2
 from millpond_cli.commands.options import prompt_of
+from millpond_cli.commands.send import describe
 from millpond_cli.commands.status import as_they_answer, duration
 from millpond_cli.commands.tail import TEXT_CHARACTERS, one_line
 from millpond_cli.commands.test import beside, run, static_checks
@@ -202,6 +203,12 @@ def test_a_log_that_is_followed_shows_what_is_written_and_ends_with_ctrl_c(tmp_p
     with log.open("a") as sink:
         sink.write("two\n")
     assert following.stdout.readline() == "two\n"
+    # As a start does with a log that has grown long.
+    log.rename(logs / "router.log.1")
+    partial = logs / "router.partial"
+    partial.write_text("three, of the next start\n")
+    partial.rename(log)
+    assert following.stdout.readline() == "three, of the next start\n"
     following.send_signal(signal.SIGINT)
     _, said = following.communicate()
     assert following.returncode == 130
@@ -231,6 +238,16 @@ def test_what_runs_beside_ends_where_the_rest_is_given_up(tmp_path: Path) -> Non
 
 def test_the_checks_are_the_workspaces_own_programs() -> None:
     assert all(Path(check[0]).is_absolute() for check in static_checks())
+
+
+def test_what_a_model_wrote_does_not_steer_the_terminal() -> None:
+    result = result_pb2.Result(id="a", tenant="acme", status=result_pb2.STATUS_OK, cost_usd="0.000005")
+    result.output.text = "red \x1b[31m\x07 and\n\tindented"
+    result.timings_ms["total"] = 1
+    assert "\x1b" not in one_line(result) + describe(result)
+    assert "\n\tindented" in describe(result)
+    failed = result_pb2.Result(status=result_pb2.STATUS_ERROR, error=result_pb2.Error(message="\x1b[2J"))
+    assert "\x1b" not in one_line(failed) + describe(failed)
 
 
 def test_a_result_is_one_line_however_long_its_text() -> None:

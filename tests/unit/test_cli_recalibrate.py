@@ -31,6 +31,17 @@ def judgements(file: Path, good: dict[str, list[float]], promised: float) -> Pat
     return file
 
 
+def test_what_is_no_file_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    source = judgements(tmp_path / "judged.jsonl", {"kept": [1] * 80}, 1.0)
+    folder = tmp_path / "keep"
+    folder.mkdir()
+    for to in (folder, tmp_path / "none" / "calibration.json"):
+        for roll_back in (False, True):
+            with pytest.raises(CommandError, match="--to"):
+                recalibrate(to=to, source=source, roll_back=roll_back)
+    assert folder.is_dir()
+
+
 def test_the_report_has_promised_and_observed_quality_of_each_model(tmp_path: Path) -> None:
     source = judgements(tmp_path / "judged.jsonl", {"kept": [1, 1, 1, 0] * 20, "worse": [1, 0] * 40}, 0.75)
     target, report = tmp_path / "calibration.json", tmp_path / "report.json"

@@ -173,7 +173,8 @@ def test_what_is_rendered_is_valid(rendered: Rendered, overlay: str, version: st
 def test_all_of_millpond_is_there(rendered: Rendered, overlay: str) -> None:
     objects = rendered(overlay)
     assert set(ours(objects)) == {*SERVICES, *TRITONS, "topics"}
-    assert set(kinds(objects, "StatefulSet")) == set(SERVICES), "each replica of a service needs its own number"
+    named = {*SERVICES, "generator"}
+    assert set(kinds(objects, "StatefulSet")) & {*SERVICES, *TRITONS} == named, "each replica needs a name of its own"
     assert len({each["metadata"].get("namespace") for each in objects if each["kind"] != "Namespace"}) == 1
 
 
@@ -242,8 +243,9 @@ def test_every_variable_of_a_service_is_a_setting_of_it(
     assert pod["spec"]["terminationGracePeriodSeconds"] > settings.drain_s + GRACE_S
     mounts = {Path(each["mountPath"]) for each in container_of(pod)["volumeMounts"] if not each.get("readOnly", False)}
     assert mounts & {settings.state_dir, *settings.state_dir.parents}, "it could not write its state"
-    host = HOSTS["triton"][service]
-    assert settings.triton == f"{host}:{LISTENS['triton']['grpc']}"
+    host, port = HOSTS["triton"][service], LISTENS["triton"]["grpc"]
+    for address in settings.triton.split(","):
+        assert re.fullmatch(rf"({host}-\d+\.)?{host}:{port}", address), address
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -271,7 +273,11 @@ def addresses(objects: list[Document]) -> Iterator[tuple[str, str, int]]:
         for variable, value in environment_of(objects, pod).items():
             if variable.startswith(PREFIX) and uses(name, variable):
                 named = re.sub(r"^https://([^/:]+)(/|$)", r"https://\1:443\2", value)
-                yield from ((name, host, int(port)) for host, port in ADDRESS.findall(named))
+                # A pod of a set has its name in the set's service.
+                yield from (
+                    (name, re.sub(r"^([a-z-]+)-\d+\.\1$", r"\1", host), int(port))
+                    for host, port in ADDRESS.findall(named)
+                )
 
 
 def uses(name: str, variable: str) -> bool:
@@ -367,6 +373,9 @@ def test_production_is_of_production_size(rendered: Rendered) -> None:
     for name, workload in workloads.items():
         # A replica without a partition would idle.
         assert 2 <= workload["spec"]["replicas"] <= int(told["MILLPOND_PARTITIONS"]), name
+    generators = environment_of(objects, pods(objects)["batcher"])["MILLPOND_TRITON"].split(",")
+    named = (f"generator-{number}.generator:8001" for number in range(workloads["generator"]["spec"]["replicas"]))
+    assert generators == [*named]
     assert container_of(pods(objects)["generator"])["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert container_of(pods(objects)["generator"])["image"].startswith("millpond-vllm:")
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
-from millpond_cli.commands.deadletter import body_of, letter_of, newest, one_line, printable
+from millpond_cli.commands.deadletter import body_of, letter_of, newest, one_line
+from millpond_cli.printable import printable
 from millpond_core import topics
 from millpond_core.clock import ManualClock
 from millpond_core.codec import decode_request

@@ -24,8 +24,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 URL = "must be http://host:port or https://host:port, and a path where there is one"
 
 
+class SpokeSettings(Section):
+    """One of a map's."""
+
+    length: int = 1
+
+
 class WheelSettings(Section):
     speed: int = Field(default=3, gt=0)
+    spokes: dict[str, SpokeSettings] = Field(default={})
 
 
 class WheelService(Settings):
@@ -129,6 +136,10 @@ def test_a_wrong_variable_is_named_with_what_it_must_be(
         ({"router": {"sped": 4}}, "router.sped=4: is no setting; did you mean speed?"),
         ({"models": [{"name": "auto"}]}, "models.0.name=auto: is what requests call a route"),
         ({"wheel": 1}, "wheel=1: is no setting; see docs/settings.md"),
+        ({"router": {"spokes": {"a": {"lenght": 1}}}}, "router.spokes.a.lenght=1: is no setting; did you mean length?"),
+        ({"router": {"speed": {"x": 1}}}, "router.speed: "),
+        ("log_level: 2026-99-99", "is not YAML"),
+        ("1: 2", "must be a map of settings"),
         ("- a\n- b\n", "must be a map of settings"),
         ("a: [", "is not YAML"),
     ],

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from millpond_cli.stack.loopback import on_loopback
+from millpond_cli.stack.loopback import EVERYWHERE, on_loopback
 
 RUN = "import os, sys; from millpond_cli.stack import loopback; loopback.run(sys.argv[1:], os.environ)"
 
@@ -94,3 +94,24 @@ def test_sigterm_reaches_the_server_and_sigkill_takes_it_along() -> None:
 )
 def test_only_addresses_of_every_interface_are_changed(address: bytes, place: tuple[str, int] | None) -> None:
     assert on_loopback(address) == place
+
+
+WITHOUT_PIDFD_GETFD = """
+import ctypes, struct
+libc = ctypes.CDLL(None)
+rules = [(0x20, 0, 0, 0), (0x15, 0, 1, 438), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *rule) for rule in rules))
+program = ctypes.create_string_buffer(struct.pack("@HP", len(rules), ctypes.addressof(code)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
+"""
+"""As Docker's profile has it: another process's descriptors may not be had."""
+
+
+@pytest.mark.parametrize(("allowed", "code"), [("", 1), ("1", 0)])
+def test_where_it_cannot_be_kept_it_does_not_run_unless_that_is_wanted(allowed: str, code: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), EVERYWHERE: allowed}
+    command = [sys.executable, "-c", WITHOUT_PIDFD_GETFD + RUN, sys.executable, "-c", "print('it ran')"]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert ended.returncode == code
+    assert ("it ran" in ended.stdout) == bool(allowed)
+    assert ("--cap-add SYS_PTRACE" in ended.stderr) != bool(allowed)

@@ -16,7 +16,7 @@ from millpond_cli.figures import writable, write
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import print_line, shown
 from millpond_cli.setup.set_up import ready
-from millpond_cli.stack import free_port_base
+from millpond_cli.stack import clean_up, free_port_base, running_state
 
 
 def chaos(  # noqa: PLR0917
@@ -38,6 +38,10 @@ def chaos(  # noqa: PLR0917
     with shown() as report, ready(place, report):
         pass
     run = place.root / "chaos"
+    if running_state(run) is not None:
+        raise CommandError(f"a chaos run is under way in {run}: wait for its end, or use another MILLPOND_HOME")
+    # A run that was killed may have left processes, of which only its state tells.
+    clean_up(run)
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
     plan = Plan(requests, kills, seed, model, replicas)

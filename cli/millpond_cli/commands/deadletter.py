@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException, Message
 from millpond_cli.delivery import deliver
 from millpond_cli.errors import CommandError
 from millpond_cli.here import addresses_here, settings_of
+from millpond_cli.printable import printable
 from millpond_cli.topic_reader import everything_on, record_at
 from millpond_core import json_codec, topics
 from millpond_core.errors import Code, Malformed
@@ -186,11 +187,6 @@ def body_of(record: Record) -> str:
         return printable(json_codec.encode(routed.request).decode())
     value = record.value or b""
     return printable(value.decode("utf-8", "backslashreplace"), keep="\n\t")
-
-
-def printable(text: str, keep: str = "") -> str:
-    """What somebody sent must not steer the terminal that shows it."""
-    return "".join(each if each.isprintable() or each in keep else ascii(each)[1:-1] for each in text)
 
 
 def send_again(settings: Settings, records: Sequence[Record] | Iterator[Record]) -> tuple[int, list[tuple[str, str]]]:

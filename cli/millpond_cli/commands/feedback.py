@@ -53,7 +53,8 @@ def read(file: Path, good: float | None, source: str) -> Iterator[feedback_pb2.F
 
 def _lines(file: Path) -> Sequence[str]:
     try:
-        return (sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")).splitlines()
+        # Only these end a line: JSON may have U+2028 in a string.
+        return (sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")).split("\n")
     except OSError as failure:
         raise CommandError(f"{file}: cannot be read: {failure.strerror}") from None
     except UnicodeDecodeError as failure:
@@ -67,7 +68,7 @@ def _result(file: Path, number: int, line: str) -> tuple[result_pb2.Result, floa
         if judged is not None and not (isinstance(judged, int | float) and 0 <= judged <= 1):
             raise CommandError(f"{file}: line {number}: good: must be a number from 0 to 1")
         return json_codec.decode(json.dumps(given).encode(), result_pb2.Result), judged
-    except (json.JSONDecodeError, AttributeError):
+    except (json.JSONDecodeError, AttributeError, TypeError, RecursionError):
         raise CommandError(f"{file}: line {number} is not a JSON object") from None
     except Malformed as failure:
         raise CommandError(f"{file}: line {number} is no result: {failure}") from None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -29,13 +31,32 @@ def logs(
         for line in deque(log, lines):
             sys.stdout.buffer.write(line)
         sys.stdout.flush()
-        while follow:
-            if path.stat().st_size < log.tell():
-                # Begun anew by the next start.
-                log.seek(0)
+        place = _Place(os.fstat(log.fileno()).st_ino, log.tell())
+    while follow:
+        place = _follow(path, place)
+        time.sleep(LOOK_EVERY_S)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How far a file was shown. number: the file's own, of another file where the next start put the log aside."""
+
+    number: int
+    size: int
+
+
+def _follow(path: Path, place: _Place) -> _Place:
+    """Show what is new. A log that was begun anew is shown from its beginning; one that is not there yet, later."""
+    try:
+        with path.open("rb") as log:
+            now = os.fstat(log.fileno())
+            if now.st_ino == place.number and now.st_size >= place.size:
+                log.seek(place.size)
             shutil.copyfileobj(log, sys.stdout.buffer)
             sys.stdout.flush()
-            time.sleep(LOOK_EVERY_S)
+            return _Place(now.st_ino, log.tell())
+    except FileNotFoundError:
+        return place
 
 
 def log_of(folder: Path, service: str) -> Path:

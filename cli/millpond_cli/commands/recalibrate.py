@@ -45,6 +45,7 @@ def recalibrate(
     from millpond_router.heads import HeadsError
 
     writable(json_file)
+    writable(to, "--to")
     if roll_back:
         if to is None:
             raise CommandError("--roll-back: name the file with --to")

@@ -13,6 +13,7 @@ from millpond_cli.client import SERVICE, Requests, Results
 from millpond_cli.commands.options import MaxTokens, Prompt, prompt_of
 from millpond_cli.errors import CommandError
 from millpond_cli.here import addresses_here, settings_of
+from millpond_cli.printable import printable
 from millpond_cli.traces import how_to_see
 from millpond_core import json_codec
 from millpond_core.envelope import TIER_WORDS
@@ -84,13 +85,13 @@ def await_result(results: Results, trace_id: str, within_s: float) -> result_pb2
 def describe(result: result_pb2.Result) -> str:
     """The answer, or why there is none; who gave it, and what it took."""
     if result.status != result_pb2.STATUS_OK:
-        return f"{STATUS_WORDS[result.status]}: {result.error.code}: {result.error.message}"
+        return f"{STATUS_WORDS[result.status]}: {result.error.code}: {printable(result.error.message)}"
     served, usage = result.served_by, result.usage
     who = f"{ROUTE_WORDS[served.route]}, {served.model}"
     if served.HasField("cache"):
         who += f", {served.cache.kind} match with {served.cache.source_id} ({served.cache.similarity:.3f})"
     return (
-        f"{result.output.text}\n\n"
+        f"{printable(result.output.text, keep=chr(10) + chr(9))}\n\n"
         f"by    {who}\n"
         f"cost  ${result.cost_usd} (${result.cost_sync_usd} at the large model's synchronous price), "
         f"{usage.input_tokens} tokens read, {usage.output_tokens} written\n"

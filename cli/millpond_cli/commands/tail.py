@@ -9,6 +9,7 @@ import typer
 from millpond.v1 import result_pb2
 from millpond_cli.client import Results
 from millpond_cli.here import addresses_here, settings_of
+from millpond_cli.printable import printable
 from millpond_core import json_codec
 from millpond_core.stage import ROUTE_WORDS, STATUS_WORDS
 
@@ -38,6 +39,7 @@ def one_line(result: result_pb2.Result) -> str:
     if len(said) > TEXT_CHARACTERS:
         said = said[: TEXT_CHARACTERS - 1] + "…"
     return (
-        f"{STATUS_WORDS[result.status]:9} {ROUTE_WORDS[result.served_by.route]:8} {result.tenant}/{result.id} "
-        f"{result.timings_ms['total']:.0f} ms ${result.cost_usd} {said}"
+        f"{STATUS_WORDS[result.status]:9} {ROUTE_WORDS[result.served_by.route]:8} "
+        f"{printable(f'{result.tenant}/{result.id}')} {result.timings_ms['total']:.0f} ms ${result.cost_usd} "
+        f"{printable(said)}"
     )

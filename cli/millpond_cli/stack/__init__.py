@@ -5,7 +5,7 @@ from millpond_cli.stack.components import COMPONENTS, DEFAULT_PORT_BASE, MODELS
 from millpond_cli.stack.detached import down, up
 from millpond_cli.stack.ending import signals_end
 from millpond_cli.stack.errors import AlreadyUp, DidNotStart, NotSetUp, NotUp, PortTaken, StackError
-from millpond_cli.stack.stack import Stack, free_port_base, running, running_state
+from millpond_cli.stack.stack import Stack, clean_up, free_port_base, running, running_state
 from millpond_cli.stack.state import ComponentState, State
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Stack",
     "StackError",
     "State",
+    "clean_up",
     "down",
     "free_port_base",
     "running",

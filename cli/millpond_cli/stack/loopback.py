@@ -8,6 +8,7 @@ the server, no cost after it has started. This is a convenience for an honest se
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import select
@@ -24,6 +25,9 @@ from millpond_cli.setup.leash import die_with_parent
 
 BIND, SECCOMP, PIDFD_GETFD = 49, 317, 438
 """Numbers of system calls on x86-64."""
+
+EVERYWHERE = "MILLPOND_MILVUS_EVERYWHERE"
+"""Set to 1, the server may listen on every interface where it cannot be kept from it."""
 
 PR_SET_NO_NEW_PRIVS = 38
 """prctl(2): without it only root may install a filter."""
@@ -78,8 +82,10 @@ def on_loopback(address: bytes) -> tuple[str, int] | None:
 def run(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     """Run the command with its sockets on 127.0.0.1, pass SIGTERM on, and end as it ends.
 
-    Where the kernel or a container forbids the filter, become the command, and say so.
+    Where the kernel or a container forbids that, end with a line that says so; with EVERYWHERE set, become the command.
     """
+    if reason := _forbidden():
+        _without_filter(command, environment, reason)
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
@@ -89,13 +95,39 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     message, descriptors, _, _ = socket.recv_fds(ours, 64, 1)
     if not descriptors:
         os.waitpid(child, 0)
-        print(f"no seccomp filter here ({message.decode()}): listens on every interface", flush=True)
-        os.execvpe(command[0], list(command), dict(environment))  # noqa: S606
+        _without_filter(command, environment, message.decode())
     _pass_on(signal.SIGTERM, child)
     _serve(descriptors[0], child)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     sys.exit(code if code >= 0 else 128 - code)
+
+
+def _forbidden() -> str:
+    """Why another process's sockets may not be had here, "" where they may: Docker asks for CAP_SYS_PTRACE."""
+    own = os.pidfd_open(os.getpid())
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        copy = libc.syscall(PIDFD_GETFD, own, own, 0)
+        if copy < 0:
+            return f"pidfd_getfd: {os.strerror(ctypes.get_errno())}"
+        os.close(copy)
+        return ""
+    finally:
+        os.close(own)
+
+
+def _without_filter(command: Sequence[str], environment: Mapping[str, str], reason: str) -> NoReturn:
+    if environment.get(EVERYWHERE) != "1":
+        print(
+            f"cannot be kept on 127.0.0.1 here ({reason}), and it asks nobody who they are. In a container: run that "
+            f"with --cap-add SYS_PTRACE, or set {EVERYWHERE}=1 where nobody else reaches its ports",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.exit(1)
+    print(f"listens on every interface ({reason})", flush=True)
+    os.execvpe(command[0], list(command), dict(environment))  # noqa: S606
 
 
 def _become(command: Sequence[str], environment: Mapping[str, str], theirs: socket.socket) -> NoReturn:
@@ -152,22 +184,27 @@ def _answer(listener: int, process: int, child: int) -> None:
     held = bytearray(NOTIFICATION.size)
     fcntl.ioctl(listener, RECEIVE, held)
     identity, _, _, _, _, _, descriptor, pointer, length, *_ = NOTIFICATION.unpack(held)
-    place = on_loopback(_memory(child, pointer, length))
-    if place is None:
+    address = _memory(child, pointer, length)
+    place = on_loopback(address) if address is not None else None
+    if address is None:
+        # What cannot be looked at could be any interface.
+        print("bind refused: its address cannot be read (kernel.yama.ptrace_scope?)", file=sys.stderr, flush=True)
+        answer = ANSWER.pack(identity, 0, -errno.EPERM, 0)
+    elif place is None:
         answer = ANSWER.pack(identity, 0, 0, CONTINUE)
     else:
         answer = ANSWER.pack(identity, 0, -_bind(process, descriptor, place), 0)
     fcntl.ioctl(listener, SEND, answer)
 
 
-def _memory(child: int, pointer: int, length: int) -> bytes:
-    """At most a socket address's worth of the child's memory; nothing where it can't be read."""
+def _memory(child: int, pointer: int, length: int) -> bytes | None:
+    """At most a socket address's worth of the child's memory; None where it can't be read."""
     try:
         with open(f"/proc/{child}/mem", "rb", buffering=0) as memory:
             memory.seek(pointer)
             return memory.read(min(length, 128))
     except OSError:
-        return b""
+        return None
 
 
 def _bind(process: int, descriptor: int, place: tuple[str, int]) -> int:

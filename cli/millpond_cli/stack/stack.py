@@ -256,8 +256,7 @@ class Stack:
         self._lock = lock
 
     def _clean_up(self) -> None:
-        state = read(self._run / "state.json")
-        if state is not None and (count := end_leftovers(state)):
+        if count := clean_up(self._run):
             self._report("stack", f"the last one was not stopped: ended {count} processes that it left")
 
     def _check(self) -> None:
@@ -279,8 +278,8 @@ class Stack:
         endpoint = self.addresses.jaeger_otlp_http
         if self._supervisor is None or endpoint is None or self._supervisor.states()["jaeger"].state != "ready":
             return
-        # Left for the next look, or the next start.
-        with suppress(NotTaken):
+        # Left for the next look, or the next start: Jaeger may be busy, or the disk full.
+        with suppress(NotTaken, OSError):
             if self._trace_file.has_unsent:
                 self._trace_file.send(endpoint)
 
@@ -346,6 +345,12 @@ def running(home: Path, *, run: Path | None = None) -> Addresses | None:
     """The addresses of the stack that is up and ready in this home, or None."""
     state = running_state(run or Home(home.absolute()).run)
     return state.addresses if state is not None and state.phase == "ready" else None
+
+
+def clean_up(run: Path) -> int:
+    """End what a stack that was killed left running. Returns how many processes."""
+    state = read(run / "state.json")
+    return end_leftovers(state) if state is not None else 0
 
 
 def running_state(run: Path) -> State | None:

@@ -165,8 +165,10 @@ class Supervisor:
             name: [each for each in self._kept.values() if name in (*each.instance.needs, *each.instance.uses)]
             for name in self._kept
         }
-        await asyncio.gather(*(self._stop(kept, users[name]) for name, kept in self._kept.items()))
-        await asyncio.to_thread(sweep, mark(self._stack))
+        try:
+            await asyncio.gather(*(self._stop(kept, users[name]) for name, kept in self._kept.items()))
+        finally:
+            await asyncio.to_thread(sweep, mark(self._stack))
 
     async def kill_all(self) -> None:
         """SIGKILL everything at once."""

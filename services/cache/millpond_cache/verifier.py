@@ -10,7 +10,7 @@ import numpy as np
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from millpond_core.embedder import CHANNEL
+from millpond_core.embedder import ANY_OF_MANY
 
 MODEL = "verifier"
 
@@ -55,7 +55,7 @@ class TritonVerifier:
 
     async def _call(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         if self._client is None:
-            self._client = triton.InferenceServerClient(self._address, channel_args=CHANNEL)
+            self._client = triton.InferenceServerClient(self._address, channel_args=ANY_OF_MANY)
         columns: list[triton.InferInput] = []
         for place, name in enumerate(("cached", "asked")):
             column = triton.InferInput(name, [len(pairs), 1], "BYTES")
