@@ -117,7 +117,7 @@ class Line:
         def conflict(record: Record) -> Outgoing:
             return Outgoing(self.letters, record.key, record.value)
 
-        claims = Claims(self.claims, "id", self.folder / str(number), 7 * DAY_MS) if self.claims else None
+        claims = Claims(self.claims, "3M/uN+u5=", self.folder / str(number), 7 * DAY_MS) if self.claims else None
         broker = self.cluster.member(self.group, number, [self.source])
         processor = Processor(
             broker,
@@ -514,7 +514,7 @@ async def test_claims_of_a_topic_that_was_made_anew_are_forgotten(more: int, tmp
     before, after = InMemory(), InMemory()
     for cluster in (before, after):
         cluster.cluster.partitions |= {"claims": 1, "source": 1}
-    claims = Claims("claims", "first", tmp_path, 7 * DAY_MS)
+    claims = Claims("claims", "3M/first+5=", tmp_path, 7 * DAY_MS)
     for number in range(3):
         before.append(Outgoing("claims", b"k%d" % number, b"body"))
     claims.restore(before.member("g", 0, ["source"]), 0, int(clock.now() * 1000))

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from urllib.parse import quote
 
 from millpond_core.processor.broker import Broker
 from millpond_core.processor.record import Outgoing, Partition
@@ -60,7 +61,8 @@ class Claims:
         folder: of this replica alone. retention_ms: how long a claim holds; the topic's own retention.
         """
         self._topic = topic
-        self._topic_id = topic_id
+        # Base 64: with slashes in it.
+        self._topic_id = quote(topic_id, safe="")
         self._folder = folder
         self._retention_ms = retention_ms
         self._ledgers: dict[int, _Ledger] = {}
