@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from millpond_cache.guard import Kind, disagreements
+from millpond_cache.guard import REMEMBERED, Kind, disagreements
 
 AGREEMENT = Path(__file__).parent / "heads" / "agreement.json"
 
@@ -54,8 +55,8 @@ STEM = 5
 
 def features(cached: str, asked: str, cosine: float, logit: float) -> NDArray[np.float64]:
     """float64 [features], in the order of FEATURES. logit: the verifier's."""
-    ours, theirs = _WORD.findall(_plain(asked)), _WORD.findall(_plain(cached))
-    content, other = set(ours) - STOP, set(theirs) - STOP
+    us, them = _words(asked), _words(cached)
+    ours, theirs, content, other = us.all, them.all, us.content, them.content
     apart = sorted((len(content - other), len(other - content)))
     most, least = max(len(content), len(other)), min(len(content), len(other))
     told = disagreements(cached, asked)
@@ -67,18 +68,49 @@ def features(cached: str, asked: str, cosine: float, logit: float) -> NDArray[np
             len(content & other) / max(least, 1),
             apart[0],
             apart[1],
-            _share({word[:STEM] for word in content}, {word[:STEM] for word in other}),
-            _share(_trigrams(" ".join(ours)), _trigrams(" ".join(theirs))),
+            _share(us.stems, them.stems),
+            _share(us.trigrams, them.trigrams),
             _in_order(ours[:MOST_WORDS], theirs[:MOST_WORDS]),
-            _inversions(ours[:MOST_WORDS], theirs[:MOST_WORDS]),
+            _inversions(us.places, them.places),
             float(apart == [1, 1]),
             float(ours[:1] == theirs[:1]),
-            float(_question_word(ours) == _question_word(theirs)),
+            float(us.question == them.question),
             least / max(most, 1),
             most,
             *(float(kind in told) for kind in Kind),
         ],
         dtype=np.float64,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What a text brings to every comparison. content: words that name something; places: of those of its first
+    MOST_WORDS that it has once, in their order.
+    """
+
+    all: Sequence[str]
+    content: frozenset[str]
+    stems: frozenset[str]
+    trigrams: frozenset[str]
+    places: Mapping[str, int]
+    question: str
+
+
+@lru_cache(REMEMBERED)
+def _words(text: str) -> _Words:
+    words = _WORD.findall(text.lower().replace("’", "'"))
+    content = frozenset(words) - STOP
+    joined = " ".join(words)
+    first = words[:MOST_WORDS]
+    counts = Counter(first)
+    return _Words(
+        words,
+        content,
+        frozenset(word[:STEM] for word in content),
+        frozenset(joined[place : place + 3] for place in range(len(joined) - 2)),
+        {word: place for place, word in enumerate(first) if counts[word] == 1 and word not in STOP},
+        next((word for word in words if word in QUESTION_WORDS), ""),
     )
 
 
@@ -133,16 +165,8 @@ def _probability(log_odds: float) -> float:
     return float(1 / (1 + np.exp(-np.clip(log_odds, -30, 30))))
 
 
-def _plain(text: str) -> str:
-    return text.lower().replace("’", "'")
-
-
-def _share(one: set[str], other: set[str]) -> float:
+def _share(one: Set[str], other: Set[str]) -> float:
     return len(one & other) / max(len(one | other), 1)
-
-
-def _trigrams(text: str) -> set[str]:
-    return {text[place : place + 3] for place in range(len(text) - 2)}
 
 
 def _in_order(one: Sequence[str], other: Sequence[str]) -> float:
@@ -157,14 +181,10 @@ def _in_order(one: Sequence[str], other: Sequence[str]) -> float:
     return row[-1] / max(len(one), len(other), 1)
 
 
-def _inversions(one: Sequence[str], other: Sequence[str]) -> int:
-    """Pairs of content words that both texts have once, and that stand the other way round."""
-    places = [other.index(word) for word in one if word not in STOP and one.count(word) == 1 and other.count(word) == 1]
+def _inversions(one: Mapping[str, int], other: Mapping[str, int]) -> int:
+    """Pairs of content words that both texts have once, and that stand the other way round. Each: word → place."""
+    places = [other[word] for word in one if word in other]
     return sum(first > second for first, second in combinations(places, 2))
-
-
-def _question_word(words: Sequence[str]) -> str:
-    return next((word for word in words if word in QUESTION_WORDS), "")
 
 
 @cache

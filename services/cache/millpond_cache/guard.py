@@ -9,9 +9,10 @@ compared as it is written, in its order. What remains is the verifier's to judge
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 NEGATIONS = frozenset(
     "no not never none nor neither nothing nobody nowhere non cannot without except unless hardly barely".split()  # noqa: SIM905
@@ -87,6 +88,15 @@ OPPOSITES: tuple[tuple[str, ...], ...] = (
 """Words of one kind that never mean the same. Where one text has the one and lacks the other, and the other text the
 other way round, they ask about two things."""
 
+_OPPOSED = {
+    word: frozenset(other for group in OPPOSITES if word in group for other in group if other != word)
+    for word in {word for group in OPPOSITES for word in group}
+}
+"""Each of these words, and those that never mean the same."""
+
+REMEMBERED = 512
+"""Texts of which what stands out is kept: those of one round of look-ups, each with its candidates."""
+
 LONG_WORD = 32
 """Letters from which a word counts as an identifier: no English word, and the embedder gives up at 100."""
 
@@ -161,17 +171,18 @@ def _lacking(ours: _Marks, theirs: _Marks) -> set[str]:
     }
 
 
-def _opposed(ours: set[str], theirs: set[str]) -> bool:
+def _opposed(ours: Set[str], theirs: Set[str]) -> bool:
     return any(
-        mine in ours and yours in theirs and yours not in ours and mine not in theirs
-        for group in OPPOSITES
-        for mine in group
-        for yours in group
-        if mine != yours
+        yours in theirs and yours not in ours
+        for mine in ours & _OPPOSED.keys()
+        if mine not in theirs
+        for yours in _OPPOSED[mine]
     )
 
 
+@lru_cache(REMEMBERED)
 def _marks(text: str) -> _Marks:
+    """Not to be changed: a question is held against each of its candidates."""
     marks = _Marks()
     begins = True
     waiting_for_unit = False
