@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from millpond_cache.agreement import FEATURES, AgreementHead, Tree
+from millpond_cache.agreement import FEATURES, AgreementHead
 from millpond_cache.budget import Calibration
 from millpond_cache.cacheable import PATTERNS, CacheabilityHead
 from millpond_cache.decide import Heads
+from millpond_cache.forest import Forest, Tree
 from millpond_cache.verifier import VerifierUnavailable
 
 EMBEDDERS = frozenset({"embedder-1", "embedder-2"})
@@ -31,8 +32,17 @@ def heads(dimension: int = 384) -> Heads:
     weights[PERSONAL] = -100.0
     cacheability = CacheabilityHead("embedder-1", weights, np.zeros(len(PATTERNS), dtype=np.float32), 20.0, 0.5)
     logit = FEATURES.index("logit")
-    steps = [Tree([logit, -1, -1], [at, 0.0, 0.0], [1, 0, 0], [2, 0, 0], [0.0, 0.0, 0.5]) for at in STEPS]
-    return Heads(cacheability, AgreementHead(EMBEDDERS, steps, STEPS[0]))
+    steps: list[Tree] = [
+        {
+            "feature": [logit, -1, -1],
+            "threshold": [at, 0.0, 0.0],
+            "left": [1, 0, 0],
+            "right": [2, 0, 0],
+            "value": [0.0, 0.0, 0.5],
+        }
+        for at in STEPS
+    ]
+    return Heads(cacheability, AgreementHead(EMBEDDERS, Forest.of(steps, STEPS[0])))
 
 
 CALIBRATION = Calibration([0.999, THRESHOLD, 0.5], {"all": [(2000, 0), (4000, 4), (8000, 2000)]})

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millpond_cache.agreement import FEATURES, MOST_WORDS, Tree, features, shipped_agreement
+from millpond_cache.agreement import FEATURES, MOST_WORDS, features, shipped_agreement
 from millpond_cache.cacheable import PATTERNS, CacheabilityHead, shipped_head, signs_of
+from millpond_cache.forest import Forest, Tree
 
 TEXTS = st.text(max_size=80) | st.sampled_from(
     ["", " ", "how deep is the sea", "How deep is the sea?", "日本の海はどのくらい深いですか", "🌊🌊", "ß" * 50, "'''"]
@@ -52,8 +53,14 @@ def test_of_a_long_text_the_order_of_its_beginning_counts() -> None:
 
 @given(st.floats(-10, 10), st.floats(-10, 10))
 def test_a_tree_goes_left_up_to_its_threshold(threshold: float, sign: float) -> None:
-    tree = Tree([0, -1, -1], [threshold, 0, 0], [1, 0, 0], [2, 0, 0], [0, -1.0, 1.0])
-    assert tree([sign]) == (-1.0 if sign <= threshold else 1.0)
+    tree: Tree = {
+        "feature": [0, -1, -1],
+        "threshold": [threshold, 0, 0],
+        "left": [1, 0, 0],
+        "right": [2, 0, 0],
+        "value": [0, -1.0, 1.0],
+    }
+    assert Forest.of([tree, tree], 0.5).log_odds(np.array([[sign]])) == 0.5 + (-2.0 if sign <= threshold else 2.0)
 
 
 @given(TEXTS, TEXTS, COSINES, LOGITS)
@@ -69,8 +76,16 @@ def test_the_most_that_a_tree_gives_is_the_best_of_what_it_gives_for_any_unknown
     threshold: float, known: float, values: list[float]
 ) -> None:
     leaves = [0.0, *values[:1], 0.0, *values[1:]]
-    tree = Tree([0, -1, 1, -1, -1], [threshold, 0, 0, 0, 0], [1, 0, 3, 0, 0], [2, 0, 4, 0, 0], leaves)
-    assert tree.most([0.0, known], 0) == max(tree([sign, known]) for sign in (-20.0, 20.0))
+    tree: Tree = {
+        "feature": [0, -1, 1, -1, -1],
+        "threshold": [threshold, 0, 0, 0, 0],
+        "left": [1, 0, 3, 0, 0],
+        "right": [2, 0, 4, 0, 0],
+        "value": leaves,
+    }
+    forest = Forest.of([tree], 0.0)
+    most = forest.most(np.array([[0.0, known]]), 0)
+    assert most == forest.log_odds(np.array([[-20.0, known], [20.0, known]])).max()
 
 
 def test_a_pair_that_the_verifier_doubts_is_less_probable_than_one_that_it_is_sure_of() -> None:

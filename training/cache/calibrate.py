@@ -104,9 +104,9 @@ def main() -> None:
 
     rows = [json.loads(line) for line in (arguments.pairs / "calibrate.jsonl").open()]
     signs = signals(rows, models)
-    scored = [head.bias + sum(each(one) for each in head.trees) for one in signs.tolist()]
+    scored = head.forest.log_odds(signs)
     probabilities = 1 / (1 + np.exp(-np.clip(scored, -30, 30)))
-    apart = np.abs(np.array(scored) - fitted.decision_function(signs)).max()
+    apart = np.abs(scored - fitted.decision_function(signs)).max()
     assert apart < 0.02, f"the trees are not those that were fitted: {apart}"
     groups: dict[str, list[tuple[float, int]]] = defaultdict(list)
     scores: dict[str, list[tuple[float, float, float, int]]] = defaultdict(list)

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from millpond_cache.forest import Forest
 from millpond_cache.guard import REMEMBERED, Kind, disagreements
 
 AGREEMENT = Path(__file__).parent / "heads" / "agreement.json"
@@ -114,55 +115,25 @@ def _words(text: str) -> _Words:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """Nodes by number, 0 the root. feature: -1 where the node is a leaf, which then gives `value`; else it goes to
-    `left` where the feature is at most `threshold`, and to `right` otherwise.
-    """
-
-    feature: Sequence[int]
-    threshold: Sequence[float]
-    left: Sequence[int]
-    right: Sequence[int]
-    value: Sequence[float]
-
-    def __call__(self, signs: Sequence[float]) -> float:
-        node = 0
-        while (feature := self.feature[node]) >= 0:
-            node = self.left[node] if signs[feature] <= self.threshold[node] else self.right[node]
-        return self.value[node]
-
-    def most(self, signs: Sequence[float], unknown: int, node: int = 0) -> float:
-        """The largest value that it may give from this node on, whatever the sign at `unknown` is."""
-        while (feature := self.feature[node]) >= 0:
-            left, right = self.left[node], self.right[node]
-            if feature == unknown:
-                return max(self.most(signs, unknown, left), self.most(signs, unknown, right))
-            node = left if signs[feature] <= self.threshold[node] else right
-        return self.value[node]
-
-
 @dataclass(frozen=True, eq=False)
 class AgreementHead:
-    """embedders: versions whose cosines it was fitted on. bias, and the trees' values: log odds."""
+    """embedders: versions whose cosines it was fitted on."""
 
     embedders: frozenset[str]
-    trees: Sequence[Tree]
-    bias: float
+    forest: Forest
 
     def probability(self, cached: str, asked: str, cosine: float, logit: float) -> float:
         """That the cached question's answer answers the asked one."""
-        signs = features(cached, asked, cosine, logit).tolist()
-        return _probability(self.bias + sum(tree(signs) for tree in self.trees))
+        return _probability(self.forest.log_odds(features(cached, asked, cosine, logit)[None]))
 
     def most_probable(self, cached: str, asked: str, cosine: float) -> float:
         """What `probability` is at most, whatever the verifier says."""
-        signs = features(cached, asked, cosine, 0.0).tolist()
-        return _probability(self.bias + sum(tree.most(signs, _LOGIT) for tree in self.trees))
+        return _probability(self.forest.most(features(cached, asked, cosine, 0.0)[None], _LOGIT))
 
 
-def _probability(log_odds: float) -> float:
-    return float(1 / (1 + np.exp(-np.clip(log_odds, -30, 30))))
+def _probability(log_odds: NDArray[np.float64]) -> float:
+    """log_odds: of one."""
+    return float(1 / (1 + np.exp(-np.clip(log_odds[0], -30, 30))))
 
 
 def _share(one: Set[str], other: Set[str]) -> float:
@@ -192,6 +163,5 @@ def shipped_agreement() -> AgreementHead:
     stored = json.loads(AGREEMENT.read_text())
     return AgreementHead(
         embedders=frozenset(stored["embedders"]),
-        trees=[Tree(**tree) for tree in stored["trees"]],
-        bias=stored["bias"],
+        forest=Forest.of(stored["trees"], stored["bias"]),
     )
