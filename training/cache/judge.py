@@ -31,6 +31,9 @@ from millpond_core.embedder import Embedder
 from millpond_core.embedding import cosine
 from millpond_core.settings import ModelSettings
 
+LOOKED_AT = 4000
+"""Pairs that are embedded, to find near ones."""
+
 NEAR = 0.85
 """Least cosine of two questions. What is farther apart is hardly ever a hit."""
 
@@ -73,10 +76,11 @@ async def answers_of(questions: Sequence[str], address: str) -> dict[str, str]:
 
 async def measure(data: Path, address: str, wanted: int) -> None:
     embedder = Embedder(address)
-    labelled = pairs_of(data)
+    chance = np.random.default_rng(7)
+    every = pairs_of(data)
+    labelled = [every[at] for at in chance.permutation(len(every))[:LOOKED_AT]]
     near = await cosines_of([(a, b) for a, b, _ in labelled], embedder)
     kept = [pair for pair, value in zip(labelled, near, strict=True) if value >= NEAR and pair[0] != pair[1]]
-    chance = np.random.default_rng(7)
     chosen = {same: [pair[:2] for pair in kept if pair[2] == same] for same in (True, False)}
     chosen = {same: [found[at] for at in chance.permutation(len(found))[:wanted]] for same, found in chosen.items()}
     questions = sorted({text for found in chosen.values() for pair in found for text in pair})
