@@ -192,7 +192,7 @@ class Stage:
         self._start(self._waiting.due(now))
 
     async def ahead(self, unread: Unread, room: int) -> Sequence[int]:
-        offsets = {*unread.overdue(int(self._clock.now() * 1000)), *unread.overtaking(request_pb2.TIER_REALTIME)[:room]}
+        offsets = {*unread.overdue(int(self._clock.now() * 1000)), *unread.overtaking(request_pb2.TIER_REALTIME)}
         if self._control.cancelled:
             offsets.update(unread.having("key", self._control.cancelled))
         if batches := self._control.batches("cancel"):

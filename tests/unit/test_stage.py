@@ -428,6 +428,12 @@ async def test_what_waits_unread_is_wanted_once_it_is_overdue_or_cancelled_or_th
     assert bench.worker.asked_ahead == ([], 5)
 
 
+async def test_realtime_behind_others_is_wanted_though_they_leave_no_room() -> None:
+    bench = Bench()
+    unread = unread_of(bench, ("one", "urgent", "two", "urgent"))
+    assert await bench.stage.ahead(unread, 0) == [1, 3]
+
+
 async def test_what_is_held_does_not_hold_up_what_waits_unread_behind_it() -> None:
     bench = Bench()
     say(bench, "hold")
@@ -441,12 +447,14 @@ async def test_what_is_held_does_not_hold_up_what_waits_unread_behind_it() -> No
 
 
 def unread_of(bench: Bench, ids: Sequence[str]) -> Unread:
-    """ "early" is due in 10 s, the others in a minute; "march" is of that batch."""
+    """ "early" is due in 10 s, the others in a minute; "march" is of that batch, "urgent" is realtime."""
     unread = Unread()
     rows: list[tuple[int, ...]] = []
     for offset, id in enumerate(ids):
         envelope = of_march() if id == "march" else routed()
         envelope.request.id = id
+        if id == "urgent":
+            envelope.decision.tier = request_pb2.TIER_REALTIME
         envelope.decision.deadline.FromSeconds(int(NOW) + (10 if id == "early" else 60))
         sent = routed_record(topics.BATCH_STANDARD, envelope, bench.tracing.send(topics.BATCH_STANDARD, None))
         rows.append(described(Record(bench.assignment.partition, offset, 0, sent.key, sent.value, sent.headers)))
