@@ -594,6 +594,7 @@ async def test_rows_that_hang_on_a_replica_that_is_away_take_no_places_of_the_ot
         second.state = "ready"
         await pond.until_answers(1)
         # It is asked no more, and what it has stays there until its time is over.
+        first.state = "loading"
         pond.replicas[0].revive(lambda: None, lambda _: None)
         jobs = [pond.job(f"{number + 8}\nok", TIER_STANDARD) for number in range(8)]
         pond.lane.start(jobs)

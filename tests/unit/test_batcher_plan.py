@@ -552,3 +552,15 @@ def test_whatever_is_drawn_first_all_of_it_is_drawn_once(
             room = Room(rows, 1 << 31, unlimited)
             drawn += (each.item for each in left.draw(groups[place % len(groups)], room).members)
     assert sorted(drawn) == sorted(each.item for each in those)
+
+
+def test_a_tenant_that_has_nothing_left_of_one_length_has_its_turn_at_another() -> None:
+    short, long = 100, 200
+    lengths = [("acme", short), ("acme", short), ("acme", long), ("globex", long), ("globex", long)]
+    those = [
+        waiting(TIER_STANDARD, number, tenant=tenant, tokens=tokens) for number, (tenant, tokens) in enumerate(lengths)
+    ]
+    left = backlog(those, replace(DEFAULT, pads=True))
+    first, second = sorted(left.groups(), key=lambda group: group.bucket)
+    drawn = [left.draw(group, Room(1, 1 << 31, unlimited)).members[0].item for group in (first, second, second, first)]
+    assert drawn == [0, 2, 3, 1]
