@@ -156,16 +156,13 @@ class Simulation:
         self._outcome.batches += 1
         self._outcome.batch_rows += len(batch.members)
         for member in batch.members:
-            replica = max(self._replicas, key=partial(self._suits, member.tokens))
+            replica = plan.best_for(member.tokens, self._replicas, self._tokens)
             replica.tokens += member.tokens
             arrival = self._arrivals[member.item]
             self._running[member.tenant, member.tier] += 1
             urgent = member.tier == TIER_REALTIME
             done = partial(self._done, member, replica, replica.engine.area())
             replica.engine.take(Running(arrival.prompt_tokens, arrival.output_tokens, urgent, done))
-
-    def _suits(self, tokens: int, replica: _Replica) -> tuple[bool, int, int]:
-        return replica.tokens + tokens <= self._tokens, replica.free, -replica.tokens
 
     def _learn(self, replica: _Replica, row: Running, arrival: Arrival, area: float) -> None:
         """What the row took, for the plan of those to come. area: the replica's when it was taken."""

@@ -350,16 +350,12 @@ class Lane:
         for member in batch.members:
             row = member.item
             metrics.series(metrics.BATCH_WAIT_SECONDS, name, tier).observe(max(now - member.arrived_s, 0))
-            replica = max(answering, key=partial(self._suits, member.tokens))
+            replica = plan.best_for(member.tokens, answering, self._model.max_batch_tokens)
             replica.take(member.tokens)
             self._running[member.tenant, member.tier] += 1
             row.task = asyncio.create_task(self._run(row, replica, sent, recalling))
             self._tasks.add(row.task)
             row.task.add_done_callback(partial(self._ended, row, replica, sent))
-
-    def _suits(self, tokens: int, replica: Replica) -> tuple[bool, int, int]:
-        """The greatest is the replica that is to have a row of so many tokens."""
-        return replica.tokens + tokens <= self._model.max_batch_tokens, replica.free, -replica.tokens
 
     def _ended(self, row: Row, replica: Replica, sent: Sent, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta, tzinfo
-from typing import Generic, Literal
+from typing import Generic, Literal, Protocol, TypeVar
 
 from millpond.v1 import request_pb2
 from millpond.v1.request_pb2 import TIER_OVERNIGHT, TIER_REALTIME, TIER_STANDARD
@@ -109,6 +109,18 @@ class Engine:
     @property
     def free(self) -> int:
         return self.rows - sum(self.running.values())
+
+
+class Occupied(Protocol):
+    """A replica of an engine. tokens: of the rows that run there; free: rows that it may have besides."""
+
+    tokens: int
+
+    @property
+    def free(self) -> int: ...
+
+
+R = TypeVar("R", bound=Occupied)
 
 
 @dataclass(frozen=True)
@@ -212,6 +224,11 @@ def plan(backlog: Backlog[Item], engine: Engine, policy: Policy, now: float) -> 
 def fits(waiting: Waiting[Item], engine_tokens: int, policy: Policy) -> bool:
     """Whether any batch can hold the request: what does not fit must not be put into the backlog."""
     return waiting.tokens <= min(engine_tokens, policy.windows[waiting.tier].tokens)
+
+
+def best_for(tokens: int, replicas: Iterable[R], engine_tokens: int) -> R:
+    """Which of at least one is to have a row of so many tokens: one that has room for it, and the most places."""
+    return max(replicas, key=lambda each: (each.tokens + tokens <= engine_tokens, each.free, -each.tokens))
 
 
 def retry_after_s(attempts: int, first_s: float, last_s: float, chance: float) -> float:
