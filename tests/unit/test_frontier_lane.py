@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest_asyncio
 from aiohttp import web
 from cache_served import served
+from provider_served import listening
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2, services_pb2, services_pb2_grpc
 from millpond_cache.memory_store import MemoryStore
@@ -105,18 +105,6 @@ class Office:
         await self.cache.close()
 
 
-@asynccontextmanager
-async def listening(endpoint: Endpoint) -> AsyncGenerator[str]:
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", endpoint.chat)
-    runner = web.AppRunner(app, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    yield f"http://{host}:{port}/v1"
-    await runner.cleanup()
-
-
 @pytest_asyncio.fixture
 async def endpoint() -> Endpoint:
     return Endpoint()
@@ -125,7 +113,7 @@ async def endpoint() -> Endpoint:
 @pytest_asyncio.fixture
 async def office(endpoint: Endpoint) -> AsyncGenerator[Office]:
     """No cache is there."""
-    async with listening(endpoint) as url:
+    async with listening(endpoint.chat) as url:
         office = Office(url, "127.0.0.1:1")
         yield office
         await office.close()
@@ -212,7 +200,7 @@ async def test_what_waits_can_be_released_alone(endpoint: Endpoint, office: Offi
 
 
 async def test_what_an_equal_request_was_answered_while_it_waited_is_not_asked(endpoint: Endpoint) -> None:
-    async with listening(endpoint) as url, served(MemoryStore()) as cache:
+    async with listening(endpoint.chat) as url, served(MemoryStore()) as cache:
         office = Office(url, cache)
         job = office.job("How deep?")
         async with grpc.aio.insecure_channel(cache) as channel:

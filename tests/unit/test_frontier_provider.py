@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
+from provider_served import listening
 
 from millpond.v1 import envelope_pb2, request_pb2
 from millpond_core import topics
@@ -59,17 +60,11 @@ class Endpoint:
 
 @asynccontextmanager
 async def provider(endpoint: Endpoint) -> AsyncGenerator[Provider]:
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", endpoint.chat)
-    runner = web.AppRunner(app, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    own = FrontierSection(call_timeout_s=PATIENCE_S)
-    made = Provider(Settings().model_of_role("frontier"), f"http://{host}:{port}/v1", own, Tracing())
-    yield made
-    await made.close()
-    await runner.cleanup()
+    async with listening(endpoint.chat) as url:
+        own = FrontierSection(call_timeout_s=PATIENCE_S)
+        made = Provider(Settings().model_of_role("frontier"), url, own, Tracing())
+        yield made
+        await made.close()
 
 
 async def failure_of(asked: Provider, piece: Callable[[str], None] | None) -> CallFailed:
