@@ -10,6 +10,7 @@ import grpc
 
 from cache_heads import CALIBRATION, KnowingVerifier, heads
 from millpond.v1 import control_pb2, feedback_pb2, services_pb2_grpc
+from millpond_cache.accuracy import CERTAIN
 from millpond_cache.breaker import Breaker
 from millpond_cache.evidence import Evidence
 from millpond_cache.ledger import Ledger
@@ -43,7 +44,7 @@ async def served(store: Store) -> AsyncGenerator[str]:
 
     async def say(judgement: feedback_pb2.Feedback) -> None:
         """As ai.feedback does it."""
-        Evidence(judged, ledger).hear([judgement])
+        Evidence(judged, ledger, CERTAIN).hear([judgement])
 
     embedder = Embedder("127.0.0.1:1")
     server = CacheServer(

@@ -69,11 +69,11 @@ def test_an_entry_and_a_tenant_that_err_must_be_surer() -> None:
     thresholds = Thresholds(CacheSettings(), judged, CALIBRATION)
     assert thresholds.of("acme", "small", "r-1") == THRESHOLD
     for _ in range(20):
-        judged.judge(entry_name("acme", "r-1"), wrong=True)
+        judged.judge(entry_name("acme", "r-1"), 1, 1)
     assert thresholds.of("acme", "small", "r-1") > THRESHOLD
     assert thresholds.of("acme", "small", "r-2") == THRESHOLD
     for _ in range(20):
-        judged.judge(tenant_name("acme"), wrong=True)
+        judged.judge(tenant_name("acme"), 1, 1)
     assert thresholds.of("acme", "small", "r-2") > THRESHOLD
     assert thresholds.of("other", "small", "r-1") == THRESHOLD
 
@@ -88,5 +88,5 @@ def test_budgets_of_a_tenant_and_of_a_model_take_the_place_of_the_common_one() -
 def test_what_is_judged_is_remembered_within_bounds() -> None:
     judged = Judged(most_entries=10)
     for number in range(100):
-        judged.judge(str(number), wrong=False)
+        judged.judge(str(number), 1, 0)
     assert [judged.of(str(number))[0] for number in (0, 89, 90, 99)] == [0, 0, 1, 1]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millpond.v1 import result_pb2
+from millpond_cache.accuracy import CERTAIN, Accuracy
 from millpond_cache.decide import Outcome, Verdict
 from millpond_cache.ledger import ALL, MOST_TENANTS, Account, Ledger
 
@@ -36,13 +37,43 @@ def test_the_share_of_wrong_hits_lies_between_the_budget_and_what_was_seen(
     counts: tuple[int, int], budget: float
 ) -> None:
     judged, wrong = counts
-    account = Account(judged=judged, wrong=wrong)
+    account = Account(weighed=judged, weighed_wrong=wrong)
     seen = wrong / judged if judged else budget
     assert min(seen, budget) - 1e-9 <= account.error(budget) <= max(seen, budget) + 1e-9
     low, high = account.interval
     assert 0 <= low <= high <= 1
     if judged:
         assert low - 1e-9 <= seen <= high + 1e-9
+
+
+@given(COUNTS, st.floats(0, 1), st.floats(0, 1))
+def test_a_judge_that_errs_narrows_the_interval_no_more_than_one_who_is_always_right(
+    counts: tuple[int, int], sensitivity: float, specificity: float
+) -> None:
+    judged, wrong = counts
+    ledger = Ledger()
+    for at in range(judged):
+        ledger.sampled("erring", Accuracy(sensitivity, specificity), wrong=at < wrong)
+        ledger.sampled("certain", CERTAIN, wrong=at < wrong)
+    erring, certain = ledger.account("erring"), ledger.account("certain")
+    assert (erring.judged, erring.wrong) == (certain.judged, certain.wrong) == counts
+    assert erring.weighed <= certain.weighed == judged
+    low, high = erring.interval
+    assert 0 <= low <= high <= 1
+    if sensitivity + specificity <= 1:
+        assert (low, high) == (0, 1)
+        assert erring.error(0.01) == pytest.approx(0.01)
+
+
+def test_of_many_verdicts_the_judges_own_errors_are_taken_out() -> None:
+    """Of 10,000 hits 300 are wrong; the judge calls 9 in 10 of these wrong, and 1 in 5 of the right ones."""
+    ledger, judge = Ledger(), Accuracy(0.9, 0.8)
+    for at in range(10_000):
+        ledger.sampled("acme", judge, wrong=at < 270 + 1940)
+    account = ledger.account("acme")
+    assert account.weighed_wrong / account.weighed == pytest.approx(0.03)
+    low, high = account.interval
+    assert low < 0.03 < high
 
 
 def test_without_a_judgement_nothing_is_claimed() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cache_heads import CALIBRATION
 from millpond.v1 import audit_pb2, feedback_pb2, request_pb2
+from millpond_cache.accuracy import CERTAIN, Accuracy
 from millpond_cache.cluster import PLANES, cluster_of
 from millpond_cache.evidence import Evidence
 from millpond_cache.judge import SOURCE
@@ -87,17 +88,29 @@ def test_what_errs_is_demoted_and_so_is_its_like_and_no_other_tenant() -> None:
     thresholds = Thresholds(CacheSettings(error_budget=0.01), judged, CALIBRATION)
     usual = thresholds.of("acme", "small", "r-9", "e/09")
     # One entry errs, among many hits of the tenant that were right.
-    Evidence(judged, Ledger()).hear([judgement(1.0, source_id="r-8", cluster="e/08") for _ in range(2000)])
-    Evidence(judged, Ledger()).hear([judgement(0.0) for _ in range(20)])
+    Evidence(judged, Ledger(), CERTAIN).hear([judgement(1.0, source_id="r-8", cluster="e/08") for _ in range(2000)])
+    Evidence(judged, Ledger(), CERTAIN).hear([judgement(0.0) for _ in range(20)])
     assert thresholds.of("acme", "small", "r-0", "e/00") > usual
     assert thresholds.of("acme", "small", "r-1", "e/04") > usual
     assert thresholds.of("acme", "small", "r-9", "e/09") == usual
     assert thresholds.of("other", "small", "r-0", "e/04") == usual
 
 
+def test_a_judge_that_tosses_a_coin_demotes_nothing() -> None:
+    judged, ledger = Judged(), Ledger()
+    thresholds = Thresholds(CacheSettings(error_budget=0.01), judged, CALIBRATION)
+    usual = thresholds.of("acme", "small", "r-0", "e/04")
+    evidence = Evidence(judged, ledger, Accuracy(0.55, 0.45))
+    evidence.hear([judgement(0.0) for _ in range(2000)])
+    assert thresholds.of("acme", "small", "r-0", "e/04") == usual
+    # And what people say counts whatever the judge is worth.
+    evidence.hear([judgement(0.0, source="user") for _ in range(20)])
+    assert thresholds.of("acme", "small", "r-0", "e/04") > usual
+
+
 def test_the_share_of_wrong_hits_is_told_by_samples_and_not_by_who_complains() -> None:
     ledger = Ledger()
-    evidence = Evidence(Judged(), ledger)
+    evidence = Evidence(Judged(), ledger, CERTAIN)
     evidence.hear([judgement(1.0), judgement(1.0), judgement(0.0), judgement(0.0, source="user")])
     account = ledger.account("acme")
     assert (account.judged, account.wrong, account.reported, account.reported_wrong) == (3, 1, 1, 1)
@@ -105,7 +118,7 @@ def test_the_share_of_wrong_hits_is_told_by_samples_and_not_by_who_complains() -
 
 def test_what_is_about_a_model_says_nothing_of_the_cache() -> None:
     ledger, judged = Ledger(), Judged()
-    Evidence(judged, ledger).hear([feedback_pb2.Feedback(tenant="acme", id="r-1", model="small", good=0.0)])
+    Evidence(judged, ledger, CERTAIN).hear([feedback_pb2.Feedback(tenant="acme", id="r-1", model="small", good=0.0)])
     assert ledger.account("acme").reported == 0
     assert judged.of("tenant acme") == (0, 0)
 
@@ -113,5 +126,5 @@ def test_what_is_about_a_model_says_nothing_of_the_cache() -> None:
 @pytest.mark.parametrize(("good", "wrong"), [(0.0, 1), (0.49, 1), (0.5, 0), (1.0, 0), (float("nan"), 1)])
 def test_half_right_is_right_and_no_number_is_wrong(good: float, wrong: int) -> None:
     ledger = Ledger()
-    Evidence(Judged(), ledger).hear([judgement(good)])
+    Evidence(Judged(), ledger, CERTAIN).hear([judgement(good)])
     assert ledger.account("acme").wrong == wrong

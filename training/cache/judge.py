@@ -4,7 +4,8 @@
 
 The served model answers both questions of N pairs of Quora that ask the same and of N that do not, all of them near
 enough that the cache looks at them; greedy, as the judge finds them. Prints for each cosine which shares of the two it
-would call wrong. Questions that ask the same stand for right hits, others for wrong ones.
+would call wrong, and at SAME the settings `judge_sensitivity` and `judge_specificity` that follow. Questions that ask
+the same stand for right hits, others for wrong ones.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from numpy.typing import NDArray
 from splits import parts_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY / each) for each in ("services/batcher", "core", "proto/python")]
+sys.path[:0] = [str(REPOSITORY / each) for each in ("services/batcher", "services/cache", "core", "proto/python")]
 
 from millpond.v1 import request_pb2
 from millpond_batcher.chat_prompt import ChatPrompt
 from millpond_batcher.engine import Engine
+from millpond_cache.sample import SAME
 from millpond_core.embedder import Embedder
 from millpond_core.embedding import cosine
 from millpond_core.settings import ModelSettings
@@ -95,6 +97,8 @@ async def measure(data: Path, address: str, wanted: int) -> None:
     print("cosine  right hits called wrong  wrong hits called wrong")
     for least in COSINES:
         print(f"{least:6.2f}  {np.mean(apart[True] < least):23.3f}  {np.mean(apart[False] < least):23.3f}")
+    print(f"judge_sensitivity: {np.mean(apart[False] < SAME):.2f}")
+    print(f"judge_specificity: {np.mean(apart[True] >= SAME):.2f}")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def stats(
     share = found.hits / found.lookups if found.lookups else 0.0
     print(f"{found.lookups} look-ups, {found.hits} hits ({share:.1%})")
     interval = f"95 % interval {found.error_low:.1%} to {found.error_high:.1%}" if found.judged else "none was sampled"
-    print(f"estimated error of hits {found.error:.2%}: {found.wrong} wrong of {found.judged} sampled; {interval}")
+    called = f"{found.wrong} of {found.judged} sampled were called wrong"
+    print(f"estimated error of hits {found.error:.2%}: {called}; {interval}")
     if found.reported:
         print(f"people said of {found.reported} hits what they were: {found.reported_wrong} wrong")
     saved = f"{found.input_tokens_saved} tokens read and {found.output_tokens_saved} written"

@@ -7,6 +7,7 @@ import logging
 from functools import partial
 
 from millpond.v1 import control_pb2, feedback_pb2
+from millpond_cache.accuracy import Accuracy
 from millpond_cache.breaker import Breaker
 from millpond_cache.cacheable import shipped_head
 from millpond_cache.evidence import Evidence, gather
@@ -80,7 +81,7 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
     orders = Orders(store, recent, forgotten, runtime.clock, partial(_tell, publisher))
     embedder = Embedder(settings.triton)
     judge = Judge(judging_consumer(settings), embedder, partial(_say, publisher))
-    evidence = Evidence(judged, ledger)
+    evidence = Evidence(judged, ledger, Accuracy(cache.judge_sensitivity, cache.judge_specificity))
     reader = ConfluentReader(settings.kafka_client({}), f"millpond-cache-evidence-{settings.replica}")
 
     def make_worker(settle: Settle) -> CacheWorker:

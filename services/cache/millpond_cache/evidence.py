@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from millpond.v1 import feedback_pb2
+from millpond_cache.accuracy import CERTAIN, Accuracy
 from millpond_cache.judge import SOURCE
 from millpond_cache.ledger import Ledger
 from millpond_cache.thresholds import Judged, cluster_name, entry_name, tenant_name
@@ -30,9 +31,11 @@ GOOD = 0.5
 
 
 class Evidence:
-    def __init__(self, judged: Judged, ledger: Ledger) -> None:
+    def __init__(self, judged: Judged, ledger: Ledger, judge: Accuracy) -> None:
+        """judge: that of the verdicts on samples. What people say is taken at its word."""
         self._judged = judged
         self._ledger = ledger
+        self._judge = judge
 
     def hear(self, found: Iterable[feedback_pb2.Feedback]) -> None:
         """Pure but for what it adds to. What is about models is the router's."""
@@ -43,10 +46,12 @@ class Evidence:
             names = [tenant_name(each.tenant), entry_name(each.tenant, each.cache.source_id)]
             if each.cache.cluster:
                 names.append(cluster_name(each.tenant, each.cache.cluster))
+            is_sample = each.source == SOURCE
+            hits, wrong_hits = (self._judge if is_sample else CERTAIN).weighed(wrong=wrong)
             for name in names:
-                self._judged.judge(name, wrong=wrong)
-            if each.source == SOURCE:
-                self._ledger.sampled(each.tenant, wrong=wrong)
+                self._judged.judge(name, hits, wrong_hits)
+            if is_sample:
+                self._ledger.sampled(each.tenant, self._judge, wrong=wrong)
             else:
                 self._ledger.reported(each.tenant, wrong=wrong)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil, floor
 
+from millpond_cache.accuracy import Accuracy
 from millpond_cache.budget import PRIOR_HITS, lower_bound, upper_bound
 from millpond_cache.decide import Verdict
 
@@ -18,10 +20,14 @@ ALL = ""
 
 @dataclass(slots=True)
 class Account:
+    """judged, wrong: verdicts on samples. weighed, weighed_wrong: the hits that these count for (accuracy.py)."""
+
     reasons: Counter[str] = field(default_factory=Counter[str])
     hits: int = 0
     judged: int = 0
     wrong: int = 0
+    weighed: float = 0.0
+    weighed_wrong: float = 0.0
     reported: int = 0
     reported_wrong: int = 0
     input_tokens_saved: int = 0
@@ -33,14 +39,19 @@ class Account:
 
     def error(self, budget: float) -> float:
         """The share of wrong hits: as judged, drawn towards the budget while few were judged."""
-        return (self.wrong + PRIOR_HITS * budget) / (self.judged + PRIOR_HITS)
+        return (self._wrong + PRIOR_HITS * budget) / (self.weighed + PRIOR_HITS)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the share of wrong hits, at 95 %; from 0 to 1 where none was judged. Clopper and Pearson 1934."""
-        if not self.judged:
-            return 0.0, 1.0
-        return lower_bound(self.wrong, self.judged, 0.975), upper_bound(self.wrong, self.judged, 0.975)
+        """Of the share of wrong hits, at 95 %; from 0 to 1 where nothing is known. Clopper and Pearson 1934, for whole
+        hits: what is less than one counts for none where it would narrow the interval.
+        """
+        low = lower_bound(floor(self._wrong), ceil(self.weighed), 0.975)
+        return low, upper_bound(ceil(self._wrong), floor(self.weighed), 0.975)
+
+    @property
+    def _wrong(self) -> float:
+        return min(max(0.0, self.weighed_wrong), self.weighed)
 
 
 class Ledger:
@@ -59,11 +70,14 @@ class Ledger:
                 account.input_tokens_saved += verdict.entry.input_tokens
                 account.output_tokens_saved += verdict.entry.output_tokens
 
-    def sampled(self, tenant: str, *, wrong: bool) -> None:
+    def sampled(self, tenant: str, judge: Accuracy, *, wrong: bool) -> None:
         """A hit was sampled, and judged: which hits are does not depend on what they are."""
+        hits, wrong_hits = judge.weighed(wrong=wrong)
         for account in self._of(tenant):
             account.judged += 1
             account.wrong += wrong
+            account.weighed += hits
+            account.weighed_wrong += wrong_hits
 
     def reported(self, tenant: str, *, wrong: bool) -> None:
         """Somebody said of a hit what it was: of a wrong one more often than of a right one."""

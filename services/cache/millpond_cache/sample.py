@@ -15,8 +15,7 @@ REASON = "cache.sample"
 SAME = 0.75
 """The cosine of two answers from which they count as saying the same. As weak as the model: of the shipped one's
 answers to 300 near pairs of Quora 55 % lie under it where both ask the same, and 56 % where they do not
-(training/cache/judge.py measures it). So it only makes the cache more careful, and of that model's hits it tells
-nothing."""
+(training/cache/judge.py measures it): of that model's hits it tells nothing, and accuracy.py weighs it so."""
 
 
 def is_sampled(request: request_pb2.Request, share: float) -> bool:

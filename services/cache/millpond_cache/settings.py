@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from millpond_core.settings import Port, Seconds, Section, Settings
 
 Budget = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Ttl = Annotated[int, Field(gt=0)]
 
 
@@ -23,12 +24,16 @@ class CacheSettings(Section):
     error_budget_by_model: dict[str, Budget] = Field(
         default={}, description="The same for the models that would answer, and so for a route."
     )
-    sample_share: float = Field(
+    sample_share: Share = Field(
         default=0.01,
-        ge=0,
-        le=1,
         description="Share of the hits by meaning that the model is asked for too, in the overnight tier: were they "
         "right?",
+    )
+    judge_sensitivity: Share = Field(
+        default=0.56, description="Share of wrong hits among the sampled that are called so; as measured for the model."
+    )
+    judge_specificity: Share = Field(
+        default=0.45, description="Share of right hits among the sampled that are called so; as measured for the model."
     )
     candidates: int = Field(default=4, gt=0, le=64, description="Nearest texts that are looked at for one request.")
     ttl_s: int = Field(

@@ -13,7 +13,8 @@ GRAIN = 50
 
 
 class Judged:
-    """How many hits were judged, and how many were wrong, by entry, by cluster and by tenant. In memory.
+    """How many hits were judged, and how many were wrong, by entry, by cluster and by tenant, as weighed by who judged
+    them (accuracy.py). In memory.
 
     Bounded: those judged longest ago are forgotten first.
     """
@@ -22,15 +23,16 @@ class Judged:
         self._most = most_entries
         self._counts: dict[str, tuple[float, float]] = {}
 
-    def judge(self, name: str, *, wrong: bool) -> None:
-        hits, wrongs = self._counts.pop(name, (0.0, 0.0))
-        self._counts[name] = (hits + 1, wrongs + wrong)
+    def judge(self, name: str, hits: float, wrong: float) -> None:
+        hits_before, wrong_before = self._counts.pop(name, (0.0, 0.0))
+        self._counts[name] = (hits_before + hits, wrong_before + wrong)
         while len(self._counts) > self._most:
             self._counts.pop(next(iter(self._counts)))
 
     def of(self, name: str) -> tuple[float, float]:
         """(hits, wrong hits)."""
-        return self._counts.get(name, (0.0, 0.0))
+        hits, wrong = self._counts.get(name, (0.0, 0.0))
+        return hits, min(max(0.0, wrong), hits)
 
 
 class Thresholds:
