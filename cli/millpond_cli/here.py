@@ -39,6 +39,12 @@ def configuration(given: Path | None = None) -> Path:
     return Path(inherited).absolute() if inherited else CONFIGURATION
 
 
+def configuration_here(given: Path | None = None) -> Path:
+    """The file that the services of the stack here were told to read; where none is up, those of one would read."""
+    state = running_state(home().run)
+    return configuration(given or (Path(state.addresses.config) if state and state.addresses.config else None))
+
+
 def check_settings(config: Path | None) -> None:
     """Name what is wrong with the services' settings before anything is started: exit status 2."""
     settings = _settings(config)

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,9 @@ from millpond_cli.commands.tail import TEXT_CHARACTERS, one_line
 from millpond_cli.commands.test import beside, run, static_checks
 from millpond_cli.errors import CommandError
 from millpond_cli.setup.home import REPOSITORY
-from millpond_cli.stack import ComponentState
+from millpond_cli.stack import Addresses, ComponentState, State
+from millpond_cli.stack.identity import identify
+from millpond_cli.stack.state import write
 
 FOLDERS = ("core", "proto/python", "cli", "services/cache", "services/router")
 
@@ -36,6 +38,18 @@ def millpond(home: Path, *arguments: str, **environment: str) -> subprocess.Comp
         env={**os.environ, "PYTHONPATH": path, "MILLPOND_HOME": str(home), **environment},
         check=False,
     )
+
+
+def test_route_decides_by_the_settings_of_the_stack_that_is_up(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("router: {rules: none.yaml}")
+    places = {each.name: "" for each in fields(Addresses)}
+    told = Addresses(**{**places, "http": {}, "config": str(own)})  # type: ignore[arg-type]
+    myself = identify(os.getpid())
+    assert myself is not None
+    (tmp_path / "run").mkdir()
+    write(tmp_path / "run" / "state.json", State("s", myself, "ready", 19000, told, {}))
+    assert "none.yaml" in millpond(tmp_path, "route", "hello").stderr
 
 
 @pytest.mark.parametrize(

@@ -17,17 +17,12 @@ def test_a_result_may_have_any_separator_in_its_text(separator: str, tmp_path: P
     result = result_pb2.Result(id="a", tenant="acme", status=result_pb2.STATUS_OK)
     result.output.text = f"one{separator}two"
     result.served_by.model = "small"
+    result.decision.judgement.heads = "1"
     result.decision.judgement.options.add(model="small", quality=0.5)
     file = tmp_path / "results.jsonl"
     file.write_bytes(json_codec.encode(result) + b"\n" + json_codec.encode(result) + b"\n")
-    assert len([*read(file, 1.0, "test")]) == 2 * len([*read_one(file, result)])
-
-
-def read_one(file: Path, result: result_pb2.Result) -> list[object]:
-    single = file.with_name("single.jsonl")
-    result.output.text = "plain"
-    single.write_bytes(json_codec.encode(result))
-    return [*read(single, 1.0, "test")]
+    assert [len(each) for each in read(file, 1.0, "test")] == 2 * [1]
+    assert [*read(file, None, "test")] == [[], []]
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, "nonsense", "[]"], ids=["deep", "nonsense", "array"])

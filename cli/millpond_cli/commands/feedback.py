@@ -32,23 +32,26 @@ def feedback(
 
     A model that was tried before another one answered counts as not good enough, whatever the answer was.
     """
-    judgements = list(read(file, good, source))
+    by_line = list(read(file, good, source))
+    judgements = [each for judged in by_line for each in judged]
     feedback_topic.send(settings_of(addresses_here()), judgements)
     counts = Counter(each.model for each in judgements)
     print(
         f"{len(judgements)} judgements: {', '.join(f'{count} of {name}' for name, count in counts.items()) or 'none'}"
     )
+    if silent := by_line.count([]):
+        print(f"{silent} of {len(by_line)} results tell nothing: they need `good`, 0 to 1 (or --good), and a model")
 
 
-def read(file: Path, good: float | None, source: str) -> Iterator[feedback_pb2.Feedback]:
-    """Raises CommandError, with the line's number."""
+def read(file: Path, good: float | None, source: str) -> Iterator[list[feedback_pb2.Feedback]]:
+    """What each result tells of models, nothing where nobody judged it. Raises CommandError, with the line's number."""
     from millpond_router.outcomes import feedback_of
 
     for number, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
         result, judged = _result(file, number, line)
-        yield from feedback_of(result, good if judged is None else judged, source)
+        yield list(feedback_of(result, good if judged is None else judged, source))
 
 
 def _lines(file: Path) -> Sequence[str]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from millpond.v1 import request_pb2, result_pb2
 from millpond_cli.commands.options import Config, MaxTokens, Prompt, existing, prompt_of
 from millpond_cli.errors import CommandError
-from millpond_cli.here import configuration
+from millpond_cli.here import configuration_here
 from millpond_cli.offline_models import embed
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown
@@ -45,7 +45,10 @@ def route(  # noqa: PLR0917
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="The decision as it would stand in the result.")] = False,
 ) -> None:
-    """Show how a request would be routed, and why. Runs nothing, and needs no stack."""
+    """Show how a request would be routed, and why. Runs nothing, and needs no stack.
+
+    Where a stack is up, its settings are meant.
+    """
     if tier is not None and tier not in TIERS:
         raise CommandError(f"--tier {tier}: must be {', '.join(TIERS)}")
     existing(config)
@@ -62,7 +65,7 @@ def decided(request: request_pb2.Request, config: Path | None, min_quality: floa
     """As the router decides it, by the same functions. Raises CommandError."""
     from millpond_router.settings import RouterSettings
 
-    os.environ[FILE_VARIABLE] = str(configuration(config))
+    os.environ[FILE_VARIABLE] = str(configuration_here(config))
     settings = load(RouterSettings, "millpond")
     if min_quality is not None:
         quality = settings.router.quality.model_copy(update={"min_quality": min_quality, "tenants": {}})
