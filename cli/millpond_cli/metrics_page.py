@@ -58,12 +58,12 @@ def parse(pages: Iterable[str]) -> Samples:
     return Samples(values)
 
 
-def read(urls: Iterable[str]) -> Samples:
-    """urls: of the pages, with /metrics."""
+def read(urls: Iterable[str], answer_s: float = ANSWER_S) -> Samples:
+    """urls: of the pages, with /metrics. answer_s: seconds that each has."""
     pages: list[str] = []
     for url in urls:
         try:
-            with urllib.request.urlopen(url, timeout=ANSWER_S) as response:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=answer_s) as response:  # noqa: S310
                 pages.append(response.read().decode())
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +28,7 @@ HARMED_BY: Mapping[str, tuple[str, ...]] = {
 """What is harmed → the stages whose calls may be made again for it."""
 
 LOOK_S = 0.5
+"""Between two looks, and for each: one that is frozen must not keep the look at the others, nor the next fault."""
 
 SETTLE_S = 10.0
 """Seconds from Kafka's return until no member is cast out any more: a session, and a rebalance."""
@@ -60,6 +63,7 @@ class Watch:
         self._settled_at = 0.0
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._readers = ThreadPoolExecutor(len(self._pages), "look")
         self._thread = threading.Thread(target=self._keep_looking, name="watch", daemon=True)
         self.in_flight_at_faults = 0
 
@@ -73,6 +77,7 @@ class Watch:
         self._over.set()
         self._thread.join()
         self._look()
+        self._readers.shutdown()
         self._close_outage()
 
     @property
@@ -145,8 +150,9 @@ class Watch:
         return found
 
     def _look(self) -> None:
-        for name, page in self._pages.items():
-            samples = metrics_page.read([page])
+        read = partial(metrics_page.read, answer_s=LOOK_S)
+        seen = self._readers.map(read, ([page] for page in self._pages.values()))
+        for name, samples in zip(self._pages, seen, strict=True):
             with self._lock:
                 # Where a page does not answer, what it said last still holds until the next process's does.
                 if not samples:
