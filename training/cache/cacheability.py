@@ -21,7 +21,7 @@ import numpy as np
 from offline import Models
 from pairs import read
 from sklearn.linear_model import LogisticRegression
-from splits import Part, part_of
+from splits import SHARES, Part, part_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / each) for each in ("services/cache", "core", "proto/python")]
@@ -81,14 +81,16 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, required=True)
     arguments = parser.parse_args()
     models = Models(arguments.models_python, arguments.assets)
-    parts = {part: questions(arguments.data, part) for part in ("train", "calibrate", "test")}
+    parts = {part: questions(arguments.data, part) for part, _ in SHARES}
     vectors = {part: models.embed([text for text, _, _ in rows]) for part, rows in parts.items()}
 
     def features(part: Part) -> np.ndarray:
         return np.hstack([vectors[part], np.array([signs_of(text) for text, _, _ in parts[part]])])
 
     fitted = LogisticRegression(C=3.0, max_iter=2000, class_weight="balanced")
-    fitted.fit(features("train"), [label for _, label, _ in parts["train"]])
+    fitted.fit(
+        np.vstack([features("train"), features("fit")]), [label for _, label, _ in parts["train"] + parts["fit"]]
+    )
     weights = fitted.coef_[0]
     calibrated = fitted.predict_proba(features("calibrate"))[:, 1]
     anybodys = [

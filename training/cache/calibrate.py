@@ -1,10 +1,10 @@
 """Fits the head that makes one probability of all signs, and the table that makes thresholds of error budgets.
 
-    python training/cache/calibrate.py --pairs DIR --skip N --models-python PYTHON --assets DIR
+    python training/cache/calibrate.py --pairs DIR --models-python PYTHON --assets DIR
 
---skip: so many pairs of train.jsonl, those that the verifier may have been trained on, are left out: the head is fitted
-on later ones. The table is made from calibrate.jsonl; test.jsonl is only looked at by `./millpond eval cache`. Writes
-agreement.json and calibration.json into services/cache/millpond_cache/heads.
+The head is fitted on fit.jsonl, which the verifier has not seen, the table made from calibrate.jsonl; test.jsonl is only
+looked at by `./millpond eval cache`. Writes agreement.json and calibration.json into
+services/cache/millpond_cache/heads.
 """
 # ruff: noqa: E501
 
@@ -32,8 +32,6 @@ from millpond_cache.agreement import AGREEMENT, features, shipped_agreement
 from millpond_cache.budget import CALIBRATION, Calibration
 from millpond_cache.cacheable import shipped_head
 from millpond_cache.guard import disagreement
-
-FITTED_ON = 9000
 
 TREES = 200
 
@@ -78,14 +76,13 @@ def tree(nodes: NDArray[Any]) -> dict[str, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=Path, required=True)
-    parser.add_argument("--skip", type=int, required=True)
     parser.add_argument("--models-python", type=Path, required=True)
     parser.add_argument("--assets", type=Path, required=True)
     arguments = parser.parse_args()
     models = Models(arguments.models_python, arguments.assets)
     chance = random.Random(SEED)
-    rows = [json.loads(line) for line in (arguments.pairs / "train.jsonl").open()]
-    rows = [row for row in rows[arguments.skip :] if chance.random() < WEIGHTS[row["set"]]][:FITTED_ON]
+    rows = [json.loads(line) for line in (arguments.pairs / "fit.jsonl").open()]
+    rows = [row for row in rows if chance.random() < WEIGHTS[row["set"]]]
     signs = signals(rows, models)
     fitted = HistGradientBoostingClassifier(
         max_iter=TREES, max_depth=DEPTH, learning_rate=0.06, min_samples_leaf=60, l2_regularization=5, random_state=SEED

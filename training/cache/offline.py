@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ class Models:
         with tempfile.TemporaryDirectory() as scratch:
             given, answered = Path(scratch) / "in.json", Path(scratch) / "out.npz"
             given.write_text(json.dumps(question))
-            command = [str(self.python), str(SCRIPT), "--assets", str(self.assets), "--threads", "1"]
+            threads = str(os.cpu_count() or 1)
+            command = [str(self.python), str(SCRIPT), "--assets", str(self.assets), "--threads", threads]
             subprocess.run([*command, "--input", str(given), "--output", str(answered)], check=True)
             with np.load(answered) as stored:
                 return {name: stored[name] for name in stored.files}

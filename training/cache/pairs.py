@@ -1,8 +1,8 @@
 """Makes the pairs that the verifier is trained, calibrated and tested on.
 
-    python training/cache/pairs.py --data DIR --embedder DIR --out DIR [--without-quora]
+    python training/cache/pairs.py --data DIR --embedder DIR --out DIR [--without-quora] [--seed N]
 
-Reads `quora_pairs.jsonl.gz`, `banking77.jsonl.gz` and `clinc150.jsonl.gz` of --data; writes train.jsonl,
+Reads `quora_pairs.jsonl.gz`, `banking77.jsonl.gz` and `clinc150.jsonl.gz` of --data; writes train.jsonl, fit.jsonl,
 calibrate.jsonl and test.jsonl: {"a", "b", "same", "set", "change"}. Every part has its own components of Quora, its own
 intents' texts and its own frames, by hash: nothing is seen twice.
 """
@@ -31,7 +31,7 @@ SEED = 20261124
 FROM_ONE_TEXT = 0.45
 """Share of texts of Quora from which a pair is made."""
 
-FRAMES = {"train": 26_000, "calibrate": 3_000, "test": 3_000}
+FRAMES: dict[Part, int] = {"train": 26_000, "fit": 3_000, "calibrate": 3_000, "test": 3_000}
 
 FROM_INTENTS = 0.4
 """Share of the intents' texts that is used: there are many of a kind."""
@@ -95,7 +95,7 @@ def intents(
     rows += [
         (row["text"], "clinc " + row["intent"]) for row in read(data / "clinc150.jsonl.gz") if row["intent"] != "oos"
     ]
-    for part in ("train", "calibrate", "test"):
+    for part in FRAMES:
         some = [row for row in rows if part_of(row[0]) == part and chance.random() < FROM_INTENTS]
         vectors = embed([text for text, _ in some])
         near = vectors @ vectors.T
@@ -157,8 +157,8 @@ def word_vectors(folder: Path) -> Callable[[str], NDArray[np.float32] | None]:
     return lambda word: table[place[word]] if word in place else None
 
 
-def make(data: Path, folder: Path, *, with_quora: bool) -> dict[Part, list[Pair]]:
-    chance = random.Random(SEED)
+def make(data: Path, folder: Path, seed: int, *, with_quora: bool) -> dict[Part, list[Pair]]:
+    chance = random.Random(seed)
     parts: dict[Part, list[Pair]] = defaultdict(list)
     likeness = Likeness(word_vectors(folder))
     sources: dict[tuple[Part, str], list[tuple[str, str]]] = defaultdict(list)
@@ -179,7 +179,7 @@ def make(data: Path, folder: Path, *, with_quora: bool) -> dict[Part, list[Pair]
         breaking = (*BREAKING, (names.other_name, 3.0), (likeness.words_exchanged, 30.0 if name == "quora" else 2.0))
         parts[part] += changed_pairs(texts, f"{name} changed", breaking, chance)
     for part, count in FRAMES.items():
-        parts[part] += framed(part, count, chance)  # pyright: ignore[reportArgumentType]
+        parts[part] += framed(part, count, chance)
     for pairs in parts.values():
         chance.shuffle(pairs)
     return parts
@@ -191,9 +191,11 @@ def main() -> None:
     parser.add_argument("--embedder", type=Path, required=True, help="the folder of all-MiniLM-L6-v2")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--without-quora", action="store_true")
+    parser.add_argument("--seed", type=int, default=SEED, help="of what is drawn and changed; the parts stay the same")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for part, pairs in make(arguments.data, arguments.embedder, with_quora=not arguments.without_quora).items():
+    made = make(arguments.data, arguments.embedder, arguments.seed, with_quora=not arguments.without_quora)
+    for part, pairs in made.items():
         with (arguments.out / f"{part}.jsonl").open("w") as sink:
             sink.writelines(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in pairs)
         counts = Counter((pair.set, pair.same) for pair in pairs)

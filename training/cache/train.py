@@ -1,6 +1,6 @@
 """Trains the verifier: low-rank changes to all-MiniLM-L6-v2 that make it read two questions at once.
 
-    python training/cache/train.py --pairs DIR --embedder DIR --out DIR [--take 60000] [--learning-rate 6e-4]
+    python training/cache/train.py --pairs DIR… --embedder DIR --out DIR [--take 60000] [--learning-rate 6e-4]
 
 The encoder's matrices stay as they are; what is learned is one low-rank matrix pair beside each, and the head. So what
 is committed is about a megabyte, and the rest is the checkpoint that a set-up installs for the embedder anyway.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,9 @@ WEIGHTS = {"quora": 1.0, "quora changed": 0.7, "banking": 1.0, "clinc": 0.6, "ev
 """Share of each set's pairs that is taken, before --take bounds the whole."""
 
 
-def pairs(path: Path, skip: int, take: int) -> Dataset:
+def pairs(paths: Sequence[Path], skip: int, take: int) -> Dataset:
     chance = random.Random(SEED)
-    rows: list[dict[str, Any]] = [json.loads(line) for line in path.open()]
+    rows: list[dict[str, Any]] = [json.loads(line) for path in paths for line in path.open()]
     chosen = [
         row for row in rows if chance.random() < WEIGHTS[row["set"]] and len(row["a"]) + len(row["b"]) <= MAX_CHARACTERS
     ][skip : skip + take]
@@ -75,7 +76,7 @@ def of_like_length(rows: list[dict[str, Any]], chance: random.Random) -> list[di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=Path, required=True, help="the folder that pairs.py filled")
+    parser.add_argument("--pairs", type=Path, required=True, nargs="+", help="folders that pairs.py filled, in turn")
     parser.add_argument("--embedder", type=Path, required=True, help="the folder of all-MiniLM-L6-v2")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--skip", type=int, default=0, help="pairs left out at the beginning: seen already")
@@ -83,8 +84,9 @@ def main() -> None:
     parser.add_argument("--go-on", type=Path, help="an adapter to go on from")
     parser.add_argument("--schedule", choices=["constant_with_warmup", "linear"], default="linear")
     parser.add_argument("--learning-rate", type=float, default=8e-4)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     torch.manual_seed(SEED)
     model = CrossEncoder(str(arguments.embedder), num_labels=1, max_length=READS_TOKENS, local_files_only=True)
     if arguments.go_on:
@@ -99,7 +101,7 @@ def main() -> None:
                 modules_to_save=["classifier"],
             )
         )
-    data = pairs(arguments.pairs / "train.jsonl", arguments.skip, arguments.take)
+    data = pairs([each / "train.jsonl" for each in arguments.pairs], arguments.skip, arguments.take)
     print(f"{len(data)} pairs", flush=True)
     settings = CrossEncoderTrainingArguments(
         output_dir=str(arguments.out / "checkpoints"),

@@ -34,6 +34,10 @@ hits in a group, too few for a budget of 0.01 at 0.9; the worst of the groups is
 OBJECTION = 0.8
 """Of the lower bound in a group that can only object."""
 
+OBJECTION_OF_FEW = 0.95
+"""The same with fewer than LEAST_HITS hits: it is asked at every threshold, and one wrong label among the first would
+end the sequence."""
+
 LEAST_HITS = 100
 """Of a group that vouches: at thresholds with fewer, one pair more or less would decide."""
 
@@ -60,7 +64,7 @@ class Calibration:
         chosen = NEVER
         for threshold, (hits, wrong) in zip(self.thresholds, self.groups[name], strict=True):
             if name in self.objecting:
-                good = lower_bound(wrong, hits, OBJECTION) <= budget
+                good = lower_bound(wrong, hits, OBJECTION if hits >= LEAST_HITS else OBJECTION_OF_FEW) <= budget
             elif hits < LEAST_HITS:
                 continue
             else:
