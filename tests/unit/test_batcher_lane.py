@@ -336,7 +336,11 @@ async def test_rows_without_a_sensible_answer_are_tried_again_and_their_neighbou
 
 
 async def test_rows_of_a_replica_that_dies_are_answered_by_the_other_and_say_so() -> None:
-    async with serving(Triton(hangs=True, revives=False)) as first, serving(Triton()) as second:
+    either = asyncio.Condition()
+    async with (
+        serving(Triton(hangs=True, revives=False, changed=either)) as first,
+        serving(Triton(changed=either)) as second,
+    ):
         pond = Pond(first, second)
         second.state = "loading"
         await pond.until_answers(0)
@@ -604,7 +608,11 @@ async def test_rows_that_hang_on_a_replica_that_is_away_take_no_places_of_the_ot
 
 
 async def test_no_replica_holds_more_tokens_than_it_may_though_all_together_have_room() -> None:
-    async with serving(Triton(hangs=True)) as first, serving(Triton(hangs=True)) as second:
+    either = asyncio.Condition()
+    async with (
+        serving(Triton(hangs=True, changed=either)) as first,
+        serving(Triton(hangs=True, changed=either)) as second,
+    ):
         pond = Pond(first, second, model={"max_batch_tokens": 1000}, reserved_rows=0, refill_rows=1, standard_wait_s=0)
         for number in range(2):
             await pond.until_answers(number)
