@@ -51,6 +51,14 @@ def test_labels_that_are_not_to_be_trusted_can_object_and_not_vouch() -> None:
     assert Calibration([0.9, 0.5], groups, frozenset({"asked"})).threshold(0.04) == 0.5
 
 
+def test_one_wrong_label_among_a_few_ends_nothing_and_two_do() -> None:
+    made = [(1000, 0), (2000, 0), (3000, 0)]
+    for wrong, threshold in ((1, 0.7), (2, 0.9)):
+        asked = [(5, 0), (8, wrong), (300, 3)]
+        calibration = Calibration([0.9, 0.8, 0.7], {"made": made, "asked": asked}, frozenset({"asked"}))
+        assert calibration.threshold(0.01) == threshold
+
+
 def test_after_a_threshold_that_was_too_low_no_lower_one_is_tried() -> None:
     lucky = Calibration([0.9, 0.8, 0.7], {"all": [(1000, 0), (2000, 200), (20000, 20)]})
     assert lucky.threshold(0.01) == 0.9
