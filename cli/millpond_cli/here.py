@@ -42,7 +42,7 @@ def configuration(given: Path | None = None) -> Path:
 def configuration_here(given: Path | None = None) -> Path:
     """The file that the services of the stack here were told to read; where none is up, those of one would read."""
     state = running_state(home().run)
-    return configuration(given or (Path(state.addresses.config) if state and state.addresses.config else None))
+    return configuration(given or (_told(state.addresses) if state else None))
 
 
 def check_settings(config: Path | None) -> None:
@@ -66,7 +66,12 @@ def settings_of(addresses: Addresses) -> Settings:
         "otlp_endpoint": addresses.otlp,
         "traces_file": Path(addresses.traces_file) if addresses.traces_file else None,
     }
-    return _settings(Path(addresses.config) if addresses.config else None).model_copy(update=where)
+    return _settings(_told(addresses)).model_copy(update=where)
+
+
+def _told(addresses: Addresses) -> Path | None:
+    """The file that the stack's services were told to read."""
+    return Path(addresses.config) if addresses.config else None
 
 
 def _settings(config: Path | None) -> Settings:

@@ -53,8 +53,8 @@ def test_a_judge_that_errs_narrows_the_interval_no_more_than_one_who_is_always_r
     judged, wrong = counts
     ledger = Ledger()
     for at in range(judged):
-        ledger.sampled("erring", Accuracy(sensitivity, specificity), wrong=at < wrong)
-        ledger.sampled("certain", CERTAIN, wrong=at < wrong)
+        ledger.sampled("erring", *Accuracy(sensitivity, specificity).weighed(wrong=at < wrong), wrong=at < wrong)
+        ledger.sampled("certain", *CERTAIN.weighed(wrong=at < wrong), wrong=at < wrong)
     erring, certain = ledger.account("erring"), ledger.account("certain")
     assert (erring.judged, erring.wrong) == (certain.judged, certain.wrong) == counts
     assert erring.weighed <= certain.weighed == judged
@@ -69,7 +69,8 @@ def test_of_many_verdicts_the_judges_own_errors_are_taken_out() -> None:
     """Of 10,000 hits 300 are wrong; the judge calls 9 in 10 of these wrong, and 1 in 5 of the right ones."""
     ledger, judge = Ledger(), Accuracy(0.9, 0.8)
     for at in range(10_000):
-        ledger.sampled("acme", judge, wrong=at < 270 + 1940)
+        called = at < 270 + 1940
+        ledger.sampled("acme", *judge.weighed(wrong=called), wrong=called)
     account = ledger.account("acme")
     assert account.weighed_wrong / account.weighed == pytest.approx(0.03)
     low, high = account.interval

@@ -51,7 +51,7 @@ def read(file: Path, good: float | None, source: str) -> Iterator[list[feedback_
         if not line.strip():
             continue
         result, judged = _result(file, number, line)
-        yield list(feedback_of(result, good if judged is None else judged, source))
+        yield feedback_of(result, good if judged is None else judged, source)
 
 
 def _lines(file: Path) -> Sequence[str]:

@@ -28,5 +28,10 @@ class Accuracy:
         return self.youden**2, self.youden * (wrong - (1 - self.specificity))
 
 
+def believed(hits: float, wrong: float) -> float:
+    """The wrong ones among so many hits, both summed from verdicts: chance may put the sum under 0 or over the hits."""
+    return min(max(0.0, wrong), hits)
+
+
 CERTAIN = Accuracy()
 """That of who says it of an answer they read."""

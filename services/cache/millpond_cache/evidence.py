@@ -51,7 +51,7 @@ class Evidence:
             for name in names:
                 self._judged.judge(name, hits, wrong_hits)
             if is_sample:
-                self._ledger.sampled(each.tenant, self._judge, wrong=wrong)
+                self._ledger.sampled(each.tenant, hits, wrong_hits, wrong=wrong)
             else:
                 self._ledger.reported(each.tenant, wrong=wrong)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil, floor
 
-from millpond_cache.accuracy import Accuracy
+from millpond_cache.accuracy import believed
 from millpond_cache.budget import PRIOR_HITS, lower_bound, upper_bound
 from millpond_cache.decide import Verdict
 
@@ -51,7 +51,7 @@ class Account:
 
     @property
     def _wrong(self) -> float:
-        return min(max(0.0, self.weighed_wrong), self.weighed)
+        return believed(self.weighed, self.weighed_wrong)
 
 
 class Ledger:
@@ -70,9 +70,10 @@ class Ledger:
                 account.input_tokens_saved += verdict.entry.input_tokens
                 account.output_tokens_saved += verdict.entry.output_tokens
 
-    def sampled(self, tenant: str, judge: Accuracy, *, wrong: bool) -> None:
-        """A hit was sampled, and judged: which hits are does not depend on what they are."""
-        hits, wrong_hits = judge.weighed(wrong=wrong)
+    def sampled(self, tenant: str, hits: float, wrong_hits: float, *, wrong: bool) -> None:
+        """A hit was sampled, and judged: which hits are does not depend on what they are. hits, wrong_hits: what the
+        verdict counts for.
+        """
         for account in self._of(tenant):
             account.judged += 1
             account.wrong += wrong

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from math import exp, floor, log
 
+from millpond_cache.accuracy import believed
 from millpond_cache.budget import Calibration, own_budget, shipped_calibration
 from millpond_cache.settings import CacheSettings
 
@@ -32,7 +33,7 @@ class Judged:
     def of(self, name: str) -> tuple[float, float]:
         """(hits, wrong hits)."""
         hits, wrong = self._counts.get(name, (0.0, 0.0))
-        return hits, min(max(0.0, wrong), hits)
+        return hits, believed(hits, wrong)
 
 
 class Thresholds:
