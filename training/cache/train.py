@@ -43,12 +43,12 @@ WEIGHTS = {"quora": 1.0, "quora changed": 0.7, "banking": 1.0, "clinc": 0.6, "ev
 """Share of each set's pairs that is taken, before --take bounds the whole."""
 
 
-def pairs(paths: Sequence[Path], skip: int, take: int) -> Dataset:
+def pairs(paths: Sequence[Path], take: int) -> Dataset:
     chance = random.Random(SEED)
     rows: list[dict[str, Any]] = [json.loads(line) for path in paths for line in path.open()]
     chosen = [
         row for row in rows if chance.random() < WEIGHTS[row["set"]] and len(row["a"]) + len(row["b"]) <= MAX_CHARACTERS
-    ][skip : skip + take]
+    ][:take]
     for row in chosen:
         # Which of the two is cached says nothing.
         if chance.random() < 0.5:
@@ -79,37 +79,31 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True, nargs="+", help="folders that pairs.py filled, in turn")
     parser.add_argument("--embedder", type=Path, required=True, help="the folder of all-MiniLM-L6-v2")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--skip", type=int, default=0, help="pairs left out at the beginning: seen already")
     parser.add_argument("--take", type=int, default=60_000, help="pairs to train on")
-    parser.add_argument("--go-on", type=Path, help="an adapter to go on from")
-    parser.add_argument("--schedule", choices=["constant_with_warmup", "linear"], default="linear")
     parser.add_argument("--learning-rate", type=float, default=8e-4)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(SEED)
     model = CrossEncoder(str(arguments.embedder), num_labels=1, max_length=READS_TOKENS, local_files_only=True)
-    if arguments.go_on:
-        model.load_adapter(str(arguments.go_on), is_trainable=True)
-    else:
-        model.add_adapter(
-            LoraConfig(
-                task_type=TaskType.SEQ_CLS,
-                r=RANK,
-                lora_alpha=2 * RANK,
-                target_modules=["query", "key", "value", "dense"],
-                modules_to_save=["classifier"],
-            )
+    model.add_adapter(
+        LoraConfig(
+            task_type=TaskType.SEQ_CLS,
+            r=RANK,
+            lora_alpha=2 * RANK,
+            target_modules=["query", "key", "value", "dense"],
+            modules_to_save=["classifier"],
         )
-    data = pairs([each / "train.jsonl" for each in arguments.pairs], arguments.skip, arguments.take)
+    )
+    data = pairs([each / "train.jsonl" for each in arguments.pairs], arguments.take)
     print(f"{len(data)} pairs", flush=True)
     settings = CrossEncoderTrainingArguments(
         output_dir=str(arguments.out / "checkpoints"),
         num_train_epochs=1,
         per_device_train_batch_size=BATCH,
         learning_rate=arguments.learning_rate,
-        lr_scheduler_type=arguments.schedule,
-        warmup_steps=0 if arguments.go_on else 60,
+        lr_scheduler_type="linear",
+        warmup_steps=60,
         weight_decay=0.01,
         train_sampling_strategy="sequential",
         bf16=True,
