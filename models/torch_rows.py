@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 WORDS = [f"w{number}" for number in range(254)]
 
-LIMITS = Limits(max_prompt_tokens=64, max_rows=8, max_batched_tokens=64, cache_gb=1, urgent_rows=1, urgent_cache_gb=1)
+LIMITS = Limits(max_prompt_tokens=64, max_rows=8, max_batched_tokens=64, cache_gb=1)
 
 
 class Listener:
@@ -82,19 +82,16 @@ def main() -> None:
     exact = '{"temperature": 0, "max_tokens": 6, "min_tokens": 6}'
     rows = {prompt: Listener() for prompt in prompts}
     for prompt, listener in rows.items():
-        engine.submit(prompt, parse(exact, 128), False, listener, urgent=False)
+        engine.submit(prompt, parse(exact, 128), False, listener)
     streamed, unwanted, sampled = Listener(), Listener(wanted=False), Listener()
-    engine.submit(prompts[0], parse(exact, 128), True, streamed, urgent=True)
+    engine.submit(prompts[0], parse(exact, 128), True, streamed)
     engine.submit(
         prompts[0],
         parse('{"temperature": 0, "max_tokens": 400, "ignore_eos": true}', 400),
         False,
         unwanted,
-        urgent=False,
     )
-    engine.submit(
-        prompts[0], parse('{"temperature": 1, "top_p": 0.5, "max_tokens": 5}', 128), False, sampled, urgent=False
-    )
+    engine.submit(prompts[0], parse('{"temperature": 1, "top_p": 0.5, "max_tokens": 5}', 128), False, sampled)
     refused: list[str] = []
     bad = (
         ("", "{}"),
@@ -104,7 +101,7 @@ def main() -> None:
     )
     for prompt, params in bad:
         try:
-            engine.submit(prompt, parse(params, 128), False, Listener(), urgent=False)
+            engine.submit(prompt, parse(params, 128), False, Listener())
         except ValueError as failure:
             refused.append(f"{type(failure).__name__}: {failure}")
     for listener in (*rows.values(), streamed, unwanted, sampled):

@@ -172,7 +172,7 @@ class ModelSettings(Section):
     context_tokens: int = Field(gt=0, description="Tokens of prompt and answer together.")
     price: PricesSettings = Field(description="What its tokens cost: `synchronous` and `batch`.")
     max_rows: int = Field(
-        default=80, gt=0, description="Rows that it answers at the same time: the generator's bulk and urgent ones."
+        default=80, gt=0, description="Rows that it answers at the same time: the generator's and its urgent twin's."
     )
     max_batch_tokens: int = Field(
         default=80_000,
@@ -190,6 +190,11 @@ class ModelSettings(Section):
         "`triton` above.",
     )
     triton_model: str = Field(default="generator", description="`triton`: the model's name in Triton.")
+    urgent_triton_model: str | None = Field(
+        default=None,
+        description="`triton`: the same model once more, in a process of its own that no bulk holds up: `realtime` "
+        "requests go there, where that Triton has it.",
+    )
     adapter: str | None = Field(
         default=None, description="`triton`: the LoRA adapter, by the name that the vLLM backend knows it by."
     )
@@ -253,6 +258,7 @@ def _default_models(settings: dict[str, Any]) -> list[ModelSettings]:
             name="smollm2-135m",
             kind="triton",
             role="small",
+            urgent_triton_model="generator_urgent",
             context_tokens=2048,
             price=small,
             resembles="llama3-chatqa-1.5-8b",

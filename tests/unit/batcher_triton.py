@@ -32,22 +32,26 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     "hang or ok" hangs on the server that is asked first, and is answered by any other.
 
-    state: of the model: "ready", "dead", "unloaded" or "loading". revives: whether a load brings it back.
+    state: of the model: "ready", "dead", "unloaded" or "loading"; urgent_state: the same of generator_urgent, "absent"
+    where it is not in the repository. revives: whether a load brings them back.
     hangs: whether every row hangs, until the model dies.
     """
 
     state: str = "ready"
+    urgent_state: str = "ready"
     revives: bool = True
     hangs: bool = False
     address: str = ""
     control: list[str] = field(default_factory=list[str])
-    """Loads and unloads that were asked for."""
+    """Loads and unloads that were asked for, and of which model."""
     asked: list[str] = field(default_factory=list[str])
     """The words of the rows that came."""
+    models: list[str] = field(default_factory=list[str])
+    """Which model each was for."""
     sampling: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """Their parameters."""
     told: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """What Triton itself was told of them: priority, timeout, urgent."""
+    """What Triton itself was told of them: priority, timeout."""
     died: asyncio.Event = field(default_factory=asyncio.Event)
     crowd: int = 1
     running: int = 0
@@ -66,32 +70,42 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.died.set()
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
-        return messages.ModelReadyResponse(ready=self.state in ("ready", "dead"))
+        return messages.ModelReadyResponse(ready=self._state_of(request.name) in ("ready", "dead"))
+
+    def _state_of(self, model: str) -> str:
+        return self.urgent_state if model == "generator_urgent" else self.state
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:
-        state = {"unloaded": ("UNAVAILABLE", "unloaded"), "loading": ("LOADING", "")}.get(self.state, ("READY", ""))
+        states = {"unloaded": ("UNAVAILABLE", "unloaded"), "loading": ("LOADING", "")}
         index = messages.RepositoryIndexResponse()
-        index.models.add(name="generator", version="1", state=state[0], reason=state[1])
+        for model in ("generator", "generator_urgent"):
+            if self._state_of(model) != "absent":
+                state, reason = states.get(self._state_of(model), ("READY", ""))
+                index.models.add(name=model, version="1", state=state, reason=reason)
         return index
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
-        self.control.append("load")
-        self.state = "ready" if self.revives else self.state
+        self.control.append(f"load {request.model_name}")
+        if self.revives and request.model_name == "generator":
+            self.state = "ready"
+        elif self.revives:
+            self.urgent_state = "ready"
         return messages.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
-        self.control.append("unload")
+        self.control.append(f"unload {request.model_name}")
         return messages.RepositoryModelUnloadResponse()
 
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for request in request_iterator:
             prompt = request.raw_input_contents[0][4:].decode()
-            if self.state == "dead":
+            if self._state_of(request.model_name) == "dead":
                 yield messages.ModelStreamInferResponse(error_message=DIED)
                 continue
             word = prompt.rstrip("\n").rpartition("\n")[2]
             if word:
                 self.asked.append(word)
+                self.models.append(request.model_name)
                 self.sampling.append(json.loads(request.raw_input_contents[1][4:]))
                 self.told.append({name: _value(each) for name, each in request.parameters.items()})
             if word == "hang" or (word and self.hangs):

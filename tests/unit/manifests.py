@@ -58,9 +58,11 @@ def of_profile(services: Mapping[str, Document], profile: str) -> dict[str, Docu
     return {name: each for name, each in services.items() if profile in each.get("profiles", [profile])}
 
 
-def loads(triton: str) -> list[str]:
+def loads(triton: str, image: str) -> list[str]:
     """The arguments of one of the two Tritons: the verifier stands beside the embedder, whose checkpoint it shares."""
-    models = {"embedder": ["embedder", "verifier"], "generator": ["generator"]}[triton]
+    models = {"embedder": ["embedder", "verifier"], "generator": ["generator", "generator_urgent"]}[triton]
+    if image.startswith("millpond-vllm:"):
+        models = ["generator"]
     return [f"--load-model={model}" for model in models]
 
 

@@ -24,7 +24,7 @@ async def triton() -> AsyncGenerator[Triton]:
 
 @pytest_asyncio.fixture
 async def engine(triton: Triton) -> AsyncGenerator[Engine]:
-    engine = Engine(triton.address, "generator")
+    engine = Engine(triton.address, "generator", "generator_urgent")
     yield engine
     await engine.close()
 
@@ -39,8 +39,8 @@ async def test_a_row_has_its_priority_and_its_time_in_tritons_own_words(triton: 
     await engine.complete("ok", "{}", timeout_s=60, urgent=True)
     await engine.complete("ok", "{}", timeout_s=1.5)
     assert triton.told == [
-        {"priority": 1, "timeout": 60_000_000, "urgent": True},
-        {"priority": 2, "timeout": 1_500_000, "urgent": False},
+        {"priority": 1, "timeout": 60_000_000},
+        {"priority": 2, "timeout": 1_500_000},
     ]
 
 
@@ -80,6 +80,31 @@ async def test_a_failure_or_an_answer_without_sense_may_be_tried_again(engine: E
         await engine.complete(word, "{}", timeout_s=PATIENCE_S)
     assert failure.value.code == code
     assert failure.value.retryable
+
+
+@pytest.mark.parametrize(("state", "model"), [("ready", "generator_urgent"), ("absent", "generator")])
+async def test_urgent_rows_go_to_the_model_that_is_theirs_where_triton_has_it(
+    triton: Triton, engine: Engine, state: str, model: str
+) -> None:
+    triton.urgent_state = state
+    assert await engine.fault() is None
+    await engine.complete("ok", "{}", timeout_s=PATIENCE_S, urgent=True)
+    await engine.complete("ok", "{}", timeout_s=PATIENCE_S)
+    assert triton.models == [model, "generator"]
+    assert triton.control == []
+
+
+async def test_rows_outlive_the_death_of_the_model_that_is_not_theirs(triton: Triton, engine: Engine) -> None:
+    row = asyncio.create_task(engine.complete("hang", "{}", timeout_s=PATIENCE_S))
+    await triton.until(lambda: triton.running == 1)
+    triton.urgent_state = "dead"
+    with pytest.raises(EngineError):
+        await engine.complete("ok", "{}", timeout_s=PATIENCE_S, urgent=True)
+    fault = await engine.fault()
+    assert fault is not None
+    assert (fault.kind, fault.model) == ("dead", "generator_urgent")
+    assert not row.done()
+    row.cancel()
 
 
 async def test_a_row_that_never_answers_is_cancelled_and_may_be_tried_again(triton: Triton, engine: Engine) -> None:
@@ -128,14 +153,18 @@ async def test_a_model_that_does_not_answer_is_told_from_one_that_does(
     assert fault.kind == kind
 
 
-@pytest.mark.parametrize(("state", "asked"), [("dead", ["unload", "load"]), ("unloaded", ["load"]), ("ready", [])])
+@pytest.mark.parametrize(
+    ("state", "asked"), [("dead", ["unload {}", "load {}"]), ("unloaded", ["load {}"]), ("ready", [])]
+)
+@pytest.mark.parametrize("model", ["generator", "generator_urgent"])
 async def test_a_model_that_is_gone_is_loaded_again(
-    triton: Triton, engine: Engine, state: str, asked: list[str]
+    triton: Triton, engine: Engine, state: str, asked: list[str], model: str
 ) -> None:
-    triton.state = state
+    triton.state, triton.urgent_state = (state, "ready") if model == "generator" else ("ready", state)
     async with asyncio.timeout(PATIENCE_S):
         await Revival(engine, "generator", reload=True).answering()
-    assert triton.control == asked
+    assert triton.control == [each.format(model) for each in asked]
+    assert await engine.fault() is None
 
 
 async def test_a_model_that_dies_when_it_is_loaded_is_not_loaded_again_at_once(triton: Triton, engine: Engine) -> None:
@@ -143,7 +172,7 @@ async def test_a_model_that_dies_when_it_is_loaded_is_not_loaded_again_at_once(t
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(3):
             await Revival(engine, "generator", reload=True).answering()
-    assert triton.control == ["unload", "load"]
+    assert triton.control == ["unload generator", "load generator"]
 
 
 async def test_a_model_that_answered_and_died_again_is_loaded_at_once(triton: Triton, engine: Engine) -> None:
@@ -152,7 +181,7 @@ async def test_a_model_that_answered_and_died_again_is_loaded_at_once(triton: Tr
         triton.state = "dead"
         async with asyncio.timeout(30):
             await revival.answering()
-    assert triton.control == ["unload", "load"] * 3
+    assert triton.control == ["unload generator", "load generator"] * 3
 
 
 async def test_no_model_is_loaded_where_a_person_loads_them(triton: Triton, engine: Engine) -> None:

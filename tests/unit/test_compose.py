@@ -276,7 +276,8 @@ def test_the_two_profiles_differ_in_the_models_engines_alone() -> None:
     assert set(cpu) ^ set(gpu) == {"embedder", "generator", "embedder-gpu", "generator-gpu"}
     for name in ("embedder", "generator"):
         assert names_of(f"{name}-gpu", gpu[f"{name}-gpu"]) == {name, f"{name}-gpu"}
-        assert cpu[name]["command"] == gpu[f"{name}-gpu"]["command"] == loads(name)
+        for service in (cpu[name], gpu[f"{name}-gpu"]):
+            assert service["command"] == loads(name, service["image"])
         (device,) = gpu[f"{name}-gpu"]["deploy"]["resources"]["reservations"]["devices"]
         assert device["capabilities"] == ["gpu"]
     assert gpu["generator-gpu"]["image"].startswith("millpond-vllm:")

@@ -207,6 +207,17 @@ def config(path: Path) -> Any:
     return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_the_urgent_generator_is_the_other_one_but_for_its_size_and_its_priority() -> None:
+    models = REPOSITORY / "models"
+    usual, urgent = (config(models / name / "config.pbtxt") for name in ("generator", "generator_urgent"))
+    usual_nice, urgent_nice = (int(each.parameters.pop("nice").string_value) for each in (usual, urgent))
+    assert urgent_nice == 0 < usual_nice
+    usual_rows, urgent_rows = (int(each.parameters.pop("max_rows").string_value) for each in (usual, urgent))
+    assert usual_rows + urgent_rows == Settings().model_of_role("small").max_rows
+    urgent.name = usual.name
+    assert urgent == usual
+
+
 def test_vllm_serves_the_tensors_that_the_generator_serves() -> None:
     ours = config(REPOSITORY / "models" / "generator" / "config.pbtxt")
     vllm = config(REPOSITORY / "models" / "vllm" / "generator" / "config.pbtxt")

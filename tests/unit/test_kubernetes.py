@@ -224,7 +224,7 @@ def test_tritons_probes_wait_as_long_as_the_local_stack(rendered: Rendered, over
         assert startup["periodSeconds"] * startup["failureThreshold"] >= TRITON.ready_s
         for kind in ("startup", "liveness", "readiness"):
             assert container[f"{kind}Probe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
-        assert container["args"] == loads(name)
+        assert container["args"] == loads(name, container["image"])
         assert pods(rendered(overlay))[name]["spec"]["terminationGracePeriodSeconds"] >= TRITON.stop_s
 
 

@@ -10,8 +10,13 @@ import simpy
 
 from millpond_cli.simulation.engine_profile import EngineProfile
 
-BULK_SHARE = 1 / 6
-"""As in models/generator/1/row_engine.py; a test holds the two together."""
+BULK_SHARE = 110 / (110 + 1024)
+"""Of the processor, for the other rows while urgent ones run: Linux weighs a thread of nice 10, as models/generator is,
+with 110 beside 1024 (sched_prio_to_weight in kernel/sched/core.c)."""
+
+
+LEAST_S = 1e-6
+"""Less is done: time in floats near 1.7e9 has steps of a quarter of a microsecond."""
 
 
 @dataclass(eq=False)
@@ -40,14 +45,30 @@ class Work:
 
 @dataclass
 class _Batch:
+    """Rows that run together. arrived: a row came, to this batch or to the other."""
+
     most: int
+    arrived: simpy.Event
     running: list[Running] = field(default_factory=list[Running])
     queued: list[Running] = field(default_factory=list[Running])
-    step_s: float = 0.0
+
+    rate: float = 0.0
+    """Of the processor, its share since since_s."""
+    since_s: float = 0.0
+    worked_s: float = 0.0
+    """Until then."""
 
     @property
     def has_rows(self) -> bool:
         return bool(self.running or self.queued)
+
+    def worked(self, now: float) -> float:
+        """Seconds of the whole processor until now."""
+        return self.worked_s + (now - self.since_s) * self.rate
+
+    def work(self, rate: float, now: float) -> None:
+        """From now on at this rate."""
+        self.worked_s, self.since_s, self.rate = self.worked(now), now, rate
 
 
 class SimulatedEngine:
@@ -56,16 +77,15 @@ class SimulatedEngine:
     def __init__(self, environment: simpy.Environment, profile: EngineProfile) -> None:
         self._environment = environment
         self._profile = profile
-        self._bulk = _Batch(profile.rows)
-        self._urgent = _Batch(profile.urgent_rows) if profile.urgent_rows else self._bulk
-        self._arrived = environment.event()
-        self._bulk_owed_s = 0.0
+        self._bulk = _Batch(profile.rows, environment.event())
+        self._urgent = _Batch(profile.urgent_rows, environment.event()) if profile.urgent_rows else self._bulk
         self.busy_s = 0.0
         self.work = Work()
         self.rows = 0
         self._area, self._since_s = 0.0, environment.now
         self.tokens = 0
-        environment.process(self._run())
+        for batch in {id(each): each for each in (self._urgent, self._bulk)}.values():
+            environment.process(self._run(batch))
 
     def area(self) -> float:
         """Rows times seconds until now: of two looks, the difference by the time between them is the mean of rows."""
@@ -75,46 +95,54 @@ class SimulatedEngine:
         row.taken_s = self._environment.now
         self._count(1)
         (self._urgent if row.urgent else self._bulk).queued.append(row)
-        if not self._arrived.triggered:
-            self._arrived.succeed()
+        for batch in (self._urgent, self._bulk):
+            if not batch.arrived.triggered:
+                batch.arrived.succeed()
 
     def _count(self, rows: int) -> None:
         self._area, self._since_s = self.area(), self._environment.now
         self.rows += rows
 
-    def _run(self) -> Generator[Any, Any, None]:
+    def _run(self, batch: _Batch) -> Generator[Any, Any, None]:
         while True:
-            batch = self._next()
-            if batch is None:
-                self._arrived = self._environment.event()
-                yield self._arrived
+            if not batch.has_rows:
+                batch.arrived = self._environment.event()
+                yield batch.arrived
                 continue
             self._admit(batch)
             steps, seconds, reading = self._ahead(batch)
-            began = self._environment.now
-            self._arrived = self._environment.event()
             if steps > 1:
                 # Many like steps at once, until one of the rows ends or another comes.
-                yield self._environment.timeout(steps * seconds) | self._arrived
+                began = self._environment.now
+                batch.arrived = self._environment.event()
+                yield self._environment.timeout(steps * seconds) | batch.arrived
                 passed = self._environment.now - began
                 if passed < steps * seconds:
                     steps = min(int(passed / seconds) + 1, steps)
-            if (rest := began + steps * seconds - self._environment.now) > 0:
-                yield self._environment.timeout(rest)
+                yield from self._work(batch, steps * seconds - passed)
+            else:
+                yield from self._work(batch, seconds)
             self.busy_s += steps * seconds
-            batch.step_s = seconds
             self._advance(batch, steps, reading)
 
-    def _next(self) -> _Batch | None:
-        bulk, urgent = self._bulk, self._urgent
-        if not urgent.has_rows or not bulk.has_rows or urgent is bulk:
-            self._bulk_owed_s = 0.0
-            return urgent if urgent.has_rows else bulk if bulk.has_rows else None
-        if self._bulk_owed_s >= bulk.step_s > 0:
-            self._bulk_owed_s -= bulk.step_s
-            return bulk
-        self._bulk_owed_s += urgent.step_s * BULK_SHARE / (1 - BULK_SHARE)
-        return urgent
+    def _work(self, batch: _Batch, seconds: float) -> Generator[Any, Any, None]:
+        """Spend so many seconds of the whole processor, of which the urgent rows have the most."""
+        if batch is self._urgent:
+            share = 1 - BULK_SHARE if self._shares else 1.0
+            batch.work(share, self._environment.now)
+            yield self._environment.timeout(max(seconds, 0.0) / share)
+            batch.work(0.0, self._environment.now)
+            return
+        while seconds > LEAST_S:
+            before = self._urgent.worked(self._environment.now)
+            yield self._environment.timeout(seconds)
+            # What they took of it is still to be done.
+            seconds = self._urgent.worked(self._environment.now) - before
+
+    @property
+    def _shares(self) -> bool:
+        """Whether both batches have rows."""
+        return self._bulk is not self._urgent and self._bulk.has_rows and self._urgent.has_rows
 
     def _admit(self, batch: _Batch) -> None:
         free = batch.most - len(batch.running)
@@ -133,8 +161,7 @@ class SimulatedEngine:
                 reading.append((row, part))
                 room -= part
         seconds = self._profile.seconds(len(writing), sum(part for _, part in reading))
-        both = self._bulk.has_rows and self._urgent.has_rows and self._bulk is not self._urgent
-        if reading or both or not writing:
+        if reading or self._shares or not writing:
             return 1, seconds, reading
         return min(row.left for row in writing), seconds, reading
 

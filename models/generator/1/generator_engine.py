@@ -20,17 +20,12 @@ class EngineFailure(RuntimeError):
 
 @dataclass(frozen=True)
 class Limits:
-    """max_prompt_tokens per row; max_rows that run at once; max_batched_tokens per step; cache_gb of keys, values.
-
-    urgent_rows, urgent_cache_gb: the same for urgent rows.
-    """
+    """max_prompt_tokens per row; max_rows that run at once; max_batched_tokens per step; cache_gb of keys, values."""
 
     max_prompt_tokens: int
     max_rows: int
     max_batched_tokens: int
     cache_gb: int
-    urgent_rows: int
-    urgent_cache_gb: int
 
 
 @dataclass(frozen=True)
@@ -72,8 +67,8 @@ class Listener(Protocol):
 class Engine(Protocol):
     """submit may be called from any thread."""
 
-    def submit(self, prompt: str, sampling: Sampling, stream: bool, listener: Listener, *, urgent: bool) -> None:
-        """Queue a row; its listener hears from it later. urgent: before all rows that are not.
+    def submit(self, prompt: str, sampling: Sampling, stream: bool, listener: Listener) -> None:
+        """Queue a row; its listener hears from it later.
 
         Raises ContextLengthExceeded, or InvalidParams for a prompt of no tokens or for what the engine does not do.
         """

@@ -18,9 +18,6 @@ import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingI
 from generator_engine import ContextLengthExceeded, Done, EngineFailure, Limits, open_engine
 from sampling import InvalidParams, parse
 
-URGENT_PARAMETER = "urgent"
-"""Of a request: whether its row goes before those that are not."""
-
 FIRST_TOKEN_TENSOR = "first_token_ms"
 """Of a row's last response: milliseconds until its first token, its time in the queue included. vLLM's has none."""
 
@@ -41,9 +38,9 @@ class TritonPythonModel:
             max_rows=int(parameters["max_rows"]),
             max_batched_tokens=int(parameters["max_batched_tokens"]),
             cache_gb=int(parameters["cache_gb"]),
-            urgent_rows=int(parameters["urgent_rows"]),
-            urgent_cache_gb=int(parameters["urgent_cache_gb"]),
         )
+        # The engine's threads take it on: they are started from here.
+        os.nice(int(parameters["nice"]))
         engine = os.environ.get("MILLPOND_GENERATOR_ENGINE") or parameters["engine"]
         model = os.environ.get("MILLPOND_GENERATOR_MODEL") or parameters["model"]
         self._engine = open_engine(engine, _model_path(model), limits, self._die)
@@ -70,13 +67,11 @@ class TritonPythonModel:
         bare = _flag(request, "exclude_input_in_output", default=stream)
         if stream and not bare:
             raise InvalidParams("exclude_input_in_output must be true when stream is")
-        parameters = json.loads(request.parameters() or "{}")
-        urgent = bool(parameters.pop(URGENT_PARAMETER, False))
         # Without the tensor the request's own parameters count, also as in the vLLM backend.
-        given = _bytes(request, "sampling_parameters") or json.dumps(parameters)
+        given = _bytes(request, "sampling_parameters") or request.parameters() or "{}"
         sampling = parse(given, self._max_output_tokens)
         listener = Answer(request, sender, self._counters, prefix="" if bare else prompt)
-        self._engine.submit(prompt, sampling, stream, listener, urgent=urgent)
+        self._engine.submit(prompt, sampling, stream, listener)
 
     def _die(self, failure: BaseException) -> None:
         """End the process: a model whose engine is gone must be seen to be gone."""

@@ -1,6 +1,6 @@
 """Runs rows on torch: transformers' own continuous batching, on a GPU where there is one. No Triton here.
 
-For where only torch is there; vLLM (models/vllm) is faster on a GPU. Urgent rows are not told apart. Penalties, a seed,
+For where only torch is there; vLLM (models/vllm) is faster on a GPU. Penalties, a seed,
 min_tokens below max_tokens and log-probabilities are refused.
 """
 
@@ -60,7 +60,7 @@ class TorchEngine:
         self._thread = threading.Thread(target=self._run, name="generator", daemon=True)
         self._thread.start()
 
-    def submit(self, prompt: str, sampling: Sampling, stream: bool, listener: Listener, *, urgent: bool) -> None:  # noqa: ARG002
+    def submit(self, prompt: str, sampling: Sampling, stream: bool, listener: Listener) -> None:
         tokens: list[int] = self._tokenizer.encode(prompt, add_special_tokens=False)
         check_prompt(tokens, self._limits)
         ignores_end = _ignores_end(sampling)

@@ -45,7 +45,7 @@ def lanes_of(settings: BatcherSettings, runtime: Runtime, cache: Cache, settle: 
 
 def _replica(address: str, model: ModelSettings, settings: BatcherSettings) -> Replica:
     own = settings.batcher
-    engine = Engine(address, model.triton_model)
+    engine = Engine(address, model.triton_model, model.urgent_triton_model)
     # Fewer than what realtime has for itself and one more would let nothing else run.
     limit = Limit(model.max_rows, least=own.reserved_rows + 1, target_s=own.queue_target_s)
     return Replica(engine, Revival(engine, model.name, reload=own.reload_models), limit)

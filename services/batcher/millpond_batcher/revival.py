@@ -20,6 +20,8 @@ SAY_EVERY_S = 60.0
 RELOAD_EVERY_S = 60.0
 """A model that never answers, however often it is loaded, costs a load a minute."""
 
+LOADABLE = ("dead", "unloaded")
+
 SPREAD_S = 1.0
 """Replicas see a model die at the same moment; the first to look again after its own part of this loads it."""
 
@@ -39,7 +41,7 @@ class Revival:
         """Return once the model answers."""
         while (fault := await self._engine.fault()) is not None:
             self._say(fault)
-            if self._reload and fault.kind != "away" and monotonic() - self._reloaded_at >= RELOAD_EVERY_S:
+            if self._reload and fault.kind in LOADABLE and monotonic() - self._reloaded_at >= RELOAD_EVERY_S:
                 await self._bring_back()
             await asyncio.sleep(CHECK_EVERY_S)
         if self._said:
@@ -51,15 +53,15 @@ class Revival:
     async def _bring_back(self) -> None:
         await asyncio.sleep(random.uniform(0, SPREAD_S))  # noqa: S311
         fault = await self._engine.fault()
-        if fault is None or fault.kind == "away":
+        if fault is None or fault.kind not in LOADABLE:
             return
         self._reloaded_at = monotonic()
-        logger.warning("model %s: loading it again: %s", self._name, fault.reason)
+        logger.warning("model %s: loading %s again: %s", self._name, fault.model, fault.reason)
         try:
             # A dead process is not noticed by a load alone.
             if fault.kind == "dead":
-                await self._engine.unload()
-            await self._engine.load()
+                await self._engine.unload(fault.model)
+            await self._engine.load(fault.model)
         except EngineError as failure:
             logger.warning("model %s: could not be loaded: %s", self._name, failure)
 

@@ -21,10 +21,8 @@ from generator_engine import Done, Limits
 from row_engine import RowEngine
 from sampling import parse
 
-LIMITS = Limits(
-    max_prompt_tokens=2048, max_rows=64, max_batched_tokens=128, cache_gb=1, urgent_rows=1, urgent_cache_gb=1
-)
-"""As in models/generator/config.pbtxt; nothing here is urgent, since Triton's queue is what orders."""
+LIMITS = Limits(max_prompt_tokens=2048, max_rows=64, max_batched_tokens=128, cache_gb=1)
+"""As in models/generator/config.pbtxt."""
 
 
 class Row:
@@ -74,7 +72,7 @@ class TritonPythonModel:
     def _begin(self, request: Any) -> Row:
         row = Row()
         sampling = parse(_text(request, "sampling_parameters"), 2048)
-        self._engine.submit(_text(request, "text_input"), sampling, False, row, urgent=False)
+        self._engine.submit(_text(request, "text_input"), sampling, False, row)
         return row
 
 
