@@ -172,7 +172,7 @@ class ModelSettings(Section):
     context_tokens: int = Field(gt=0, description="Tokens of prompt and answer together.")
     price: PricesSettings = Field(description="What its tokens cost: `synchronous` and `batch`.")
     max_rows: int = Field(
-        default=80, gt=0, description="Rows that it answers at the same time: the generator's and its urgent twin's."
+        default=144, gt=0, description="Rows that it answers at the same time: the generator's and its urgent twin's."
     )
     max_batch_tokens: int = Field(
         default=80_000,

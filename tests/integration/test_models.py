@@ -341,8 +341,8 @@ def test_32_rows_at_once_all_answer(server: Server) -> None:
 
 
 def test_more_rows_than_the_engine_runs_at_once_all_answer(server: Server) -> None:
-    rows = generate(server, [Ask(chat(question), {"temperature": 0, "max_tokens": 4}) for question in QUESTIONS * 5])
-    assert [row.error for row in rows] == [""] * 80
+    rows = generate(server, [Ask(chat(question), {"temperature": 0, "max_tokens": 4}) for question in QUESTIONS * 9])
+    assert [row.error for row in rows] == [""] * 144
 
 
 def test_an_urgent_row_goes_before_those_that_were_sent_before_it(server: Server) -> None:

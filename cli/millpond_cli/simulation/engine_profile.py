@@ -23,9 +23,9 @@ class EngineProfile(BaseModel):
     step_s: float = Field(gt=0)
     row_step_s: float = Field(ge=0)
     prompt_token_s: float = Field(ge=0)
-    rows: int = Field(default=64, gt=0)
+    rows: int = Field(default=128, gt=0)
     urgent_rows: int = Field(default=0, ge=0)
-    batched_tokens: int = Field(default=128, gt=0)
+    batched_tokens: int = Field(default=256, gt=0)
     overhead_s: float = Field(default=0.0, ge=0)
     usd_per_hour: float = Field(default=0.0, ge=0)
 

@@ -21,7 +21,7 @@ from generator_engine import Done, Limits
 from row_engine import RowEngine
 from sampling import parse
 
-LIMITS = Limits(max_prompt_tokens=2048, max_rows=64, max_batched_tokens=128, cache_gb=1)
+LIMITS = Limits(max_prompt_tokens=2048, max_rows=128, max_batched_tokens=256, cache_gb=1)
 """As in models/generator/config.pbtxt."""
 
 

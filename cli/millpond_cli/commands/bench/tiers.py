@@ -61,8 +61,8 @@ STANDARD_SHARE = 0.25
 PATIENT_S = 3000.0
 """A deadline that is none."""
 
-CAPACITY_WAVES = 3
-"""Full engines of rows by which the capacity is measured."""
+CAPACITY_WAVES = 4
+"""Full engines of rows by which the capacity is measured; the first and the last are left out of it."""
 
 PROBES = 2
 """How often each kind of window is measured; the engine's profile is fitted to all of them."""
@@ -210,8 +210,8 @@ def probed(own: Pond) -> list[Run]:
 def capacity(seen: Sequence[Seen], rows: int) -> float:
     """Rows per second that come out of a full engine of so many rows, where all of these came at once."""
     ended = sorted(each.seconds for each in seen if each.seconds is not None)
-    # From the end of the first wave on, so that nothing is measured of a beginning.
-    return (len(ended) - rows) / (ended[-1] - ended[rows - 1])
+    # While the first wave runs more is read than written, and while the last one does, nothing is read any more.
+    return (len(ended) - 2 * rows) / (ended[-rows - 1] - ended[rows - 1])
 
 
 @cache
