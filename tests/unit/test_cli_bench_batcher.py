@@ -59,7 +59,7 @@ def test_a_simulation_of_the_engine_that_was_measured_agrees_with_it(
     engine = bare.model_copy(update={"overhead_s": overhead_s})
     alone = measured(tiers.realtime(5), engine)
     crowd = measured([Planned(0, TIER_STANDARD, "", 24) for _ in range(192)], engine.slowed(slower), in_tiers=False)
-    again = tiers.in_company(tiers.with_overhead(bare, alone, 1.0), crowd, 1.0)
+    again = tiers.in_company(tiers.with_overhead(bare, alone, 1.0), [crowd], 1.0)
     assert abs(again.overhead_s - overhead_s) < 2e-3
     assert abs(again.step_s / engine.slowed(slower).step_s - 1) < 0.02
     flood = measured(tiers.plan_of(tiers.capacity(crowd, 64), 0.25), engine.slowed(slower))

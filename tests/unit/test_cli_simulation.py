@@ -23,7 +23,7 @@ from millpond_cli.simulation import trace
 from millpond_cli.simulation.engine import BULK_SHARE, Running, SimulatedEngine
 from millpond_cli.simulation.engine_profile import EngineProfile
 from millpond_cli.simulation.fit import Run, fitted
-from millpond_cli.simulation.simulation import Outcome, Simulation, figures, learned, least_replicas
+from millpond_cli.simulation.simulation import Outcome, Simulation, believed, figures, learned, least_replicas
 from millpond_cli.simulation.trace import Arrival
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -64,7 +64,7 @@ profiles = st.builds(
 
 
 def run(those: Sequence[Arrival], profile: EngineProfile, replicas: int = 1) -> Outcome:
-    return Simulation(those, profile, replicas, POLICY, 1_760_000_000).run()
+    return Simulation(those, profile, replicas, POLICY, 1_760_000_000, believed(profile, POLICY)).run()
 
 
 @given(arrivals, profiles, st.integers(1, 3))
@@ -96,7 +96,8 @@ def test_an_engine_whose_rows_wait_inside_it_is_given_fewer_at_a_time_as_by_the_
     profile = EngineProfile(step_s=0.01, row_step_s=0.001, prompt_token_s=0.001)
     flood = [Arrival(at_s=0, prompt_tokens=100, output_tokens=200) for _ in range(192)]
     patient, impatient = (
-        Simulation(flood, profile, 1, POLICY, 1_760_000_000, target_s).run() for target_s in (10.0, 0.5)
+        Simulation(flood, profile, 1, POLICY, 1_760_000_000, believed(profile, POLICY, target_s)).run()
+        for target_s in (10.0, 0.5)
     )
     assert len(patient.seconds) == len(impatient.seconds) == len(flood)
     assert impatient.end_s > patient.end_s
@@ -106,7 +107,7 @@ def test_what_the_batcher_has_learned_of_an_engine_is_what_rows_take_in_it_when_
     """Not what one takes by itself: the others' prompts are read between its tokens."""
     profile = EngineProfile(step_s=0.01, row_step_s=0.001, prompt_token_s=0.002)
     crowd = [Arrival(at_s=0, prompt_tokens=100, output_tokens=50) for _ in range(192)]
-    cost = learned(crowd, profile, POLICY).bulk.cost
+    cost = learned(crowd, profile, POLICY, 10.0).costs.bulk.cost
     prompt_s, answer_s = profile.prompt_token_s * 100, profile.seconds(profile.rows, 0) * 50
     assert 1.5 * (prompt_s + answer_s) < cost.mean_s(100, 50, profile.rows) < 1.5 * (profile.rows * prompt_s + answer_s)
 
@@ -272,5 +273,5 @@ def test_a_request_that_no_batch_may_hold_is_named_and_not_lost(tmp_path: Path) 
 def test_the_engines_never_hold_more_tokens_than_they_may(
     those: Sequence[Arrival], profile: EngineProfile, replicas: int, tokens: int
 ) -> None:
-    simulation = Simulation(those, profile, replicas, POLICY, 1_760_000_000, engine_tokens=tokens)
+    simulation = Simulation(those, profile, replicas, POLICY, 1_760_000_000, believed(profile, POLICY), tokens)
     assert sum(map(len, simulation.run().latencies_s.values())) == len(those)

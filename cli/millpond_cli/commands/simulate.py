@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from millpond_batcher.cost_model import Costs
 from millpond_batcher.settings import BatcherSettings, policy_of
 from millpond_cli.commands.options import Config, existing
 from millpond_cli.environment import environment
@@ -22,7 +20,7 @@ from millpond_cli.figures import show_targets, target, writable, write
 from millpond_cli.here import configuration
 from millpond_cli.setup.home import home
 from millpond_cli.simulation import engine_profile, trace
-from millpond_cli.simulation.simulation import Outcome, Simulation, TooLong, figures, learned, least_replicas
+from millpond_cli.simulation.simulation import Known, Outcome, Simulation, TooLong, figures, learned, least_replicas
 from millpond_core.settings import FILE_VARIABLE, load
 
 MOST_REPLICAS = 4096
@@ -76,15 +74,12 @@ def simulate(  # noqa: PLR0917
     small = settings.model_of_role("small").model_copy(update={"max_rows": of_engine.all_rows})
     policy = policy_of(settings, settings.batcher, small)
 
-    def outcome_of(count: int, costs: Costs) -> Outcome:
-        # Each run learns on by itself.
-        own = deepcopy(costs)
-        target_s, tokens = settings.batcher.queue_target_s, small.max_batch_tokens
-        return Simulation(arrivals, of_engine, count, policy, BEGINS, target_s, own, tokens).run()
+    def outcome_of(count: int, known: Known) -> Outcome:
+        return Simulation(arrivals, of_engine, count, policy, BEGINS, known, small.max_batch_tokens).run()
 
     try:
-        costs = learned(arrivals, of_engine, policy)
-        outcome = outcome_of(replicas, costs)
+        known = learned(arrivals, of_engine, policy, settings.batcher.queue_target_s)
+        outcome = outcome_of(replicas, known)
     except TooLong as failure:
         raise CommandError(f"simulate: {failure}") from None
     found = figures(outcome, replicas, of_engine)
@@ -92,7 +87,7 @@ def simulate(  # noqa: PLR0917
     console.print(table(found))
     targets: list[dict[str, Any]] = []
     if find is not None:
-        least = least_replicas(lambda count: holds(outcome_of(count, costs), arrivals, find), MOST_REPLICAS)
+        least = least_replicas(lambda count: holds(outcome_of(count, known), arrivals, find), MOST_REPLICAS)
         if least is None:
             raise CommandError(f"simulate: even {MOST_REPLICAS} engines do not keep {find:.2%} of the deadlines", 1)
         found["replicas_needed"] = least

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -59,6 +60,14 @@ class _Replica:
         return self.limit.rows - self.engine.rows
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the batcher knows of an engine: what its rows take, and how many it is given at a time."""
+
+    costs: Costs
+    limit: Limit
+
+
 class TooLong(ValueError):
     """The request that no batch may hold: prompt and longest answer together."""
 
@@ -72,8 +81,7 @@ class TooLong(ValueError):
 class Simulation:
     """begins_s: seconds since 1970 at the trace's beginning: off-peak hours are hours of a day.
 
-    queue_target_s: the batcher's setting: engines whose rows wait longer for their first token are given fewer.
-    costs: what the batcher has learned of such an engine before; it learns on. engine_tokens: as the model's
+    known: what the batcher knows of each engine at the beginning; it learns on. engine_tokens: as the model's
     `max_batch_tokens`. Raises TooLong for a request that no batch may hold.
     """
 
@@ -84,8 +92,7 @@ class Simulation:
         replicas: int,
         policy: Policy,
         begins_s: float,
-        queue_target_s: float = math.inf,
-        costs: Costs | None = None,
+        known: Known,
         engine_tokens: int = MOST_TOKENS,
     ) -> None:
         self._arrivals = arrivals
@@ -95,13 +102,9 @@ class Simulation:
         self._begins_s = begins_s
         self._environment = simpy.Environment(begins_s)
         self._replicas = [
-            _Replica(
-                SimulatedEngine(self._environment, profile),
-                Limit(profile.all_rows, least=policy.reserved_rows + 1, target_s=queue_target_s),
-            )
-            for _ in range(replicas)
+            _Replica(SimulatedEngine(self._environment, profile), deepcopy(known.limit)) for _ in range(replicas)
         ]
-        self._costs = costs or believed(profile)
+        self._costs = deepcopy(known.costs)
         self._priced = self._costs.bulk.cost
         self._backlog = backlog_of(policy, self._costs.of_tier, profile.all_rows, replicas, int)
         self._running: Counter[tuple[str, request_pb2.Tier]] = Counter()
@@ -110,6 +113,11 @@ class Simulation:
         for number, arrival in enumerate(arrivals):
             if not plan.fits(self._waiting(number, arrival), engine_tokens, policy):
                 raise TooLong(arrival)
+
+    @property
+    def known(self) -> Known:
+        """What it knows by now, of its first engine."""
+        return Known(self._costs, self._replicas[0].limit)
 
     def run(self) -> Outcome:
         self._environment.process(self._arrive())
@@ -198,18 +206,22 @@ class Simulation:
         self._turn()
 
 
-def believed(profile: EngineProfile) -> Costs:
-    """Before any row has run: one by itself is believed to read and write as fast as the profile says."""
+def believed(profile: EngineProfile, policy: Policy, queue_target_s: float = math.inf) -> Known:
+    """Before any row has run: one by itself is believed to read and write as fast as the profile says.
+
+    queue_target_s: the batcher's setting: engines whose rows wait longer for their first token are given fewer.
+    """
     prior = Cost(profile.step_s, profile.row_step_s, profile.prompt_token_s, profile.overhead_s)
-    return Costs(prior, profile.all_rows)
+    limit = Limit(profile.all_rows, least=policy.reserved_rows + 1, target_s=queue_target_s)
+    return Known(Costs(prior, profile.all_rows), limit)
 
 
-def learned(arrivals: Sequence[Arrival], profile: EngineProfile, policy: Policy) -> Costs:
+def learned(arrivals: Sequence[Arrival], profile: EngineProfile, policy: Policy, queue_target_s: float) -> Known:
     """What a batcher that has kept such an engine full of such requests for a while knows of it."""
-    costs = believed(profile)
     crowd = [arrival.model_copy(update={"at_s": 0.0}) for arrival in arrivals[:WINDOW]]
-    Simulation(crowd, profile, 1, policy, 0.0, costs=costs).run()
-    return costs
+    simulation = Simulation(crowd, profile, 1, policy, 0.0, believed(profile, policy, queue_target_s))
+    simulation.run()
+    return simulation.known
 
 
 def figures(outcome: Outcome, replicas: int, profile: EngineProfile) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class RowEngine:
         self._thread.start()
 
     def submit(self, prompt: str, sampling: Sampling, stream: bool, listener: Listener) -> None:
-        """Queue a row; its listener hears from it later. urgent: before all rows that are not.
+        """Queue a row; its listener hears from it later.
 
         Raises ContextLengthExceeded, or InvalidParams for a prompt of no tokens.
         """

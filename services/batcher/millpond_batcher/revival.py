@@ -67,5 +67,5 @@ class Revival:
 
     def _say(self, fault: Fault) -> None:
         if fault.reason != self._said or monotonic() - self._said_at >= SAY_EVERY_S:
-            logger.warning("waiting for model %s: %s", self._name, fault.reason)
+            logger.warning("waiting for model %s: %s in Triton: %s", self._name, fault.model, fault.reason)
             self._said, self._said_at = fault.reason, monotonic()

@@ -144,18 +144,25 @@ def tiers(
         with watched(DIRECT):
             runs = probed(own)
         bare = fitted("measured by ./millpond bench tiers", runs, own.rows, own.urgent_rows)
-        crowd = [Planned(0, TIER_STANDARD, text, BULK_TOKENS) for text in texts(CAPACITY_WAVES * own.rows)]
-        with watched(CAPACITY):
-            seen[CAPACITY] = play(own, crowd, scale, in_tiers=False)
-        rows_per_s = capacity(seen[CAPACITY], own.rows)
-        print(f"capacity: {rows_per_s:.2f} rows/s of {BULK_TOKENS} tokens", flush=True)
         play(own, realtime(WARM_UP_S), scale, in_tiers=True)
         with watched(ALONE):
             seen[ALONE] = play(own, realtime(flood_s(scale)), scale, in_tiers=True)
+        crowds: list[Sequence[Seen]] = []
+
+        def crowded() -> float:
+            with watched(CAPACITY):
+                crowds.append(play(own, crowd(own.rows), scale, in_tiers=False))
+            found = capacity(crowds[-1], own.rows)
+            print(f"capacity: {found:.2f} rows/s of {BULK_TOKENS} tokens", flush=True)
+            return found
+
+        rows_per_s = crowded()
         with watched(BATCHER):
             seen[BATCHER] = play(own, plan_of(rows_per_s, scale), scale, in_tiers=True)
+        crowded()
         with watched(FIRST_COME):
             seen[FIRST_COME] = play(own, plan_of(rows_per_s, scale), scale, in_tiers=False)
+        crowded()
         machine = environment(place, own.addresses.triton_http)
         with (
             dynamic.serving(place, Path(folder) / "triton.log") as peer,
@@ -163,11 +170,13 @@ def tiers(
         ):
             seen[TRITON] = play_triton(own, peer.address, plan_of(rows_per_s, scale), scale)
     found = {name: by_tier(seen[name], scale) for name in (ALONE, BATCHER, FIRST_COME, TRITON)}
-    of_engine = in_company(with_overhead(bare, seen[ALONE], scale), seen[CAPACITY], scale)
-    expected = {
-        name: by_tier(simulated(seen[name], of_engine, scale, in_tiers=in_tiers), scale)
-        for name, in_tiers in ((BATCHER, True), (FIRST_COME, False))
-    }
+    unhurried = with_overhead(bare, seen[ALONE], scale)
+    profiles: dict[str, EngineProfile] = {}
+    expected: dict[str, dict[str, Any]] = {}
+    # The machine is as fast in each as just before and after it.
+    for name, in_tiers, around in ((BATCHER, True, crowds[:2]), (FIRST_COME, False, crowds[1:])):
+        profiles[name] = in_company(unhurried, around, scale)
+        expected[name] = by_tier(simulated(seen[name], profiles[name], scale, in_tiers=in_tiers), scale)
     targets = targets_of(found)
     for name, each in expected.items():
         targets += agreement(name, found[name], each)
@@ -184,7 +193,8 @@ def tiers(
             "runs": found,
             "cores_in_use": busy,
             "engine_profile_alone": bare.model_dump(),
-            "engine_profile": of_engine.model_dump(),
+            "capacities_rows_per_s": [round(capacity(each, bare.rows), 3) for each in crowds],
+            "engine_profiles": {name: each.model_dump() for name, each in profiles.items()},
             "expected_by_simulation": expected,
             "targets": targets,
             "environment": machine,
@@ -205,6 +215,11 @@ def probed(own: Pond) -> list[Run]:
 
     probe(own.rows, short_texts)  # The first one warms the engine up.
     return [probe(rows, made) for rows in (1, 8, own.rows) for made in (texts, short_texts) for _ in range(PROBES)]
+
+
+def crowd(rows: int) -> list[Planned]:
+    """All at once."""
+    return [Planned(0, TIER_STANDARD, text, BULK_TOKENS) for text in texts(CAPACITY_WAVES * rows)]
 
 
 def capacity(seen: Sequence[Seen], rows: int) -> float:
@@ -340,9 +355,8 @@ def simulated(seen: Sequence[Seen], of_engine: EngineProfile, scale: float, *, i
     ]
     settings = batcher_settings()
     policy = policy_of(settings, settings.batcher, settings.model_of_role("small"))
-    queue_target_s = settings.batcher.queue_target_s
-    costs = learned(arrivals, of_engine, policy)
-    seconds = Simulation(arrivals, of_engine, 1, policy, 1_760_000_000, queue_target_s, costs).run().seconds
+    known = learned(arrivals, of_engine, policy, settings.batcher.queue_target_s)
+    seconds = Simulation(arrivals, of_engine, 1, policy, 1_760_000_000, known).run().seconds
     return [replace(each, seconds=seconds[place]) for place, each in enumerate(seen)]
 
 
@@ -353,13 +367,15 @@ def with_overhead(bare: EngineProfile, seen_alone: Sequence[Seen], scale: float)
     return bare.model_copy(update={"overhead_s": max((measured["p50_s"] or 0.0) - steps["p50_s"], 0.0)})
 
 
-def in_company(bare: EngineProfile, seen_crowd: Sequence[Seen], scale: float) -> EngineProfile:
+def in_company(bare: EngineProfile, crowds: Sequence[Sequence[Seen]], scale: float) -> EngineProfile:
     """With what Kafka, the batcher and the bench take of its cores: so much slower as a full engine was beside them.
 
-    bare: driven directly, while they had nothing to do.
+    bare: driven directly, while they had nothing to do. crowds: each measured at once.
     """
-    expected = capacity(simulated(seen_crowd, bare, scale, in_tiers=False), bare.rows)
-    return bare.slowed(expected / capacity(seen_crowd, bare.rows))
+    slower = [
+        capacity(simulated(each, bare, scale, in_tiers=False), bare.rows) / capacity(each, bare.rows) for each in crowds
+    ]
+    return bare.slowed(sum(slower) / len(slower))
 
 
 def batcher_settings() -> BatcherSettings:
