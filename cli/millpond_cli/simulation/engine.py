@@ -45,30 +45,19 @@ class Work:
 
 @dataclass
 class _Batch:
-    """Rows that run together. arrived: a row came, to this batch or to the other."""
+    """Rows that run together. share: of the processor, what its step has. arrived: a row came, to this batch or to the
+    other; changed: share is another."""
 
     most: int
     arrived: simpy.Event
+    changed: simpy.Event
+    share: float = 0.0
     running: list[Running] = field(default_factory=list[Running])
     queued: list[Running] = field(default_factory=list[Running])
-
-    rate: float = 0.0
-    """Of the processor, its share since since_s."""
-    since_s: float = 0.0
-    worked_s: float = 0.0
-    """Until then."""
 
     @property
     def has_rows(self) -> bool:
         return bool(self.running or self.queued)
-
-    def worked(self, now: float) -> float:
-        """Seconds of the whole processor until now."""
-        return self.worked_s + (now - self.since_s) * self.rate
-
-    def work(self, rate: float, now: float) -> None:
-        """From now on at this rate."""
-        self.worked_s, self.since_s, self.rate = self.worked(now), now, rate
 
 
 class SimulatedEngine:
@@ -77,8 +66,8 @@ class SimulatedEngine:
     def __init__(self, environment: simpy.Environment, profile: EngineProfile) -> None:
         self._environment = environment
         self._profile = profile
-        self._bulk = _Batch(profile.rows, environment.event())
-        self._urgent = _Batch(profile.urgent_rows, environment.event()) if profile.urgent_rows else self._bulk
+        self._bulk = self._batch(profile.rows)
+        self._urgent = self._batch(profile.urgent_rows) if profile.urgent_rows else self._bulk
         self.busy_s = 0.0
         self.work = Work()
         self.rows = 0
@@ -87,6 +76,9 @@ class SimulatedEngine:
         environment.process(self._run(self._bulk))
         if self._urgent is not self._bulk:
             environment.process(self._run(self._urgent))
+
+    def _batch(self, most: int) -> _Batch:
+        return _Batch(most, self._environment.event(), self._environment.event())
 
     def area(self) -> float:
         """Rows times seconds until now: of two looks, the difference by the time between them is the mean of rows."""
@@ -129,16 +121,20 @@ class SimulatedEngine:
     def _work(self, batch: _Batch, seconds: float) -> Generator[Any, Any, None]:
         """Spend so many seconds of the whole processor, of which the urgent rows have the most."""
         if batch is self._urgent:
-            share = 1 - BULK_SHARE if self._shares else 1.0
-            batch.work(share, self._environment.now)
-            yield self._environment.timeout(max(seconds, 0.0) / share)
-            batch.work(0.0, self._environment.now)
+            self._change(batch, 1 - BULK_SHARE if self._shares else 1.0)
+            yield self._environment.timeout(max(seconds, 0.0) / batch.share)
+            self._change(batch, 0.0)
             return
         while seconds > LEAST_S:
-            before = self._urgent.worked(self._environment.now)
-            yield self._environment.timeout(seconds)
-            # What they took of it is still to be done.
-            seconds = self._urgent.worked(self._environment.now) - before
+            began, share = self._environment.now, 1 - self._urgent.share
+            changed = self._urgent.changed
+            yield changed | self._environment.timeout(seconds / share) if share else changed
+            seconds -= (self._environment.now - began) * share
+
+    def _change(self, batch: _Batch, share: float) -> None:
+        batch.share = share
+        batch.changed.succeed()
+        batch.changed = self._environment.event()
 
     @property
     def _shares(self) -> bool:
