@@ -28,6 +28,11 @@ def test_an_object_with_wrong_fields_is_sent_since_its_result_says_what_is_wrong
     assert len(read(file_of(tmp_path, '{"id": 7, "messages": "hi", "colour": 1}'), None)) == 1
 
 
+def test_where_nobody_reads_its_result_it_is_named_before_anything_is_sent(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="line 2: .*colour"):
+        read(file_of(tmp_path, '{"messages": []}', '{"messages": [], "colour": 1}'), None, strict=True)
+
+
 @pytest.mark.parametrize("line", ["not JSON", "[1, 2]", b'{"id": "\xff"}', '"text"', "{"])
 def test_a_line_that_can_get_no_result_is_named_before_anything_is_sent(tmp_path: Path, line: str | bytes) -> None:
     with pytest.raises(CommandError, match="line 2: the record's value") as failure:

@@ -51,7 +51,7 @@ def stats(
     called = f"{found.wrong} of {found.judged} sampled were called wrong"
     print(f"estimated error of hits {found.error:.2%}: {called}; {interval}")
     if found.reported:
-        print(f"people said of {found.reported} hits what they were: {found.reported_wrong} wrong")
+        print(f"people said of {found.reported} answers what they were: {found.reported_wrong} wrong")
     saved = f"{found.input_tokens_saved} tokens read and {found.output_tokens_saved} written"
     usage = result_pb2.Usage(input_tokens=found.input_tokens_saved, output_tokens=found.output_tokens_saved)
     price = dollars(synchronous_cost(usage, settings_of(addresses).models))
@@ -66,6 +66,7 @@ def stats(
 def invalidate(  # noqa: PLR0917
     tenant: Tenant = NO_TENANT,
     all_tenants: Annotated[bool, typer.Option("--all-tenants", help="Every tenant's instead.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All answers, where nothing else is said.")] = False,
     source_id: Annotated[str, typer.Option("--id", help="The request whose answer it is.")] = "",
     tag: Annotated[str, typer.Option(help='What the request\'s metadata calls "cache_tag".')] = "",
     prefix: Annotated[str, typer.Option(help="What the question begins with.")] = "",
@@ -76,6 +77,10 @@ def invalidate(  # noqa: PLR0917
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
 ) -> None:
     """Make the cache forget answers: those that fit in everything that is said. Its log keeps who asked."""
+    if everything == bool(source_id or tag or prefix or model or older_than_h is not None):
+        raise CommandError(
+            "cache invalidate: say which answers: --id, --tag, --prefix, --model, --older-than-h, or --all"
+        )
     order = control_pb2.Invalidate(
         tenant="" if all_tenants else tenant,
         all_tenants=all_tenants,
@@ -122,7 +127,7 @@ def warm(
     wait_s: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for their results.")] = 0,
 ) -> None:
     """Send requests in the overnight tier, so that whoever asks the same by day is answered by the cache."""
-    demands = input_file.read(file, None)
+    demands = input_file.read(file, None, strict=True)
     addresses = addresses_here()
     settings = settings_of(addresses)
     tracing = start_tracing(SERVICE, otlp_endpoint=settings.otlp_endpoint, traces_file=settings.traces_file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from millpond.v1 import request_pb2
 from millpond_cli.demo.workload import Demand
 from millpond_cli.errors import CommandError
 from millpond_core import json_codec
@@ -13,24 +14,26 @@ from millpond_core.errors import Code, Malformed
 from millpond_core.identity import NO_TENANT, key_of
 
 
-def read(path: Path, at_most: int | None) -> Sequence[Demand]:
+def read(path: Path, at_most: int | None, *, strict: bool = False) -> Sequence[Demand]:
     """The requests of its first lines, sent as they stand.
 
     A line that is an object with wrong fields is sent too: its error result says what is wrong. One that could get no
-    result at all is named before anything is sent. Raises CommandError.
+    result at all is named before anything is sent; strict: so is one with wrong fields. Raises CommandError.
     """
     try:
         lines = path.read_bytes().splitlines()
     except OSError as failure:
-        raise CommandError(f"--input {path}: {failure.strerror}") from None
+        raise CommandError(f"{path}: {failure.strerror}") from None
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()][:at_most]
     if not numbered:
-        raise CommandError(f"--input {path}: there is no request in it")
+        raise CommandError(f"{path}: there is no request in it")
     line_of: dict[bytes, int] = {}
     demands: list[Demand] = []
     for number, line in numbered:
         try:
             demand = demand_of(line, number)
+            if strict:
+                json_codec.decode(line, request_pb2.Request)
         except Malformed as wrong:
             raise CommandError(f"{path}, line {number}: {wrong}") from None
         if demand.key is not None and (first := line_of.setdefault(demand.key, number)) != number:
