@@ -78,9 +78,7 @@ def invalidate(  # noqa: PLR0917
 ) -> None:
     """Make the cache forget answers: those that fit in everything that is said. Its log keeps who asked."""
     if everything == bool(source_id or tag or prefix or model or older_than_h is not None):
-        raise CommandError(
-            "cache invalidate: say which answers: --id, --tag, --prefix, --model, --older-than-h, or --all"
-        )
+        raise CommandError("cache invalidate: say which: --id, --tag, --prefix, --model, --older-than-h, or --all")
     order = control_pb2.Invalidate(
         tenant="" if all_tenants else tenant,
         all_tenants=all_tenants,
