@@ -127,6 +127,15 @@ def test_what_kafka_never_took_may_have_a_result_or_none() -> None:
     assert missed(found([*RESULTS, RESULTS[0]], letters, rest, [doubt])) == ["duplicates"]
 
 
+@pytest.mark.parametrize("doubt", [CONFLICT, UNREADABLE])
+def test_what_kafka_never_took_may_be_buried_or_not(doubt: Sending) -> None:
+    rest = [each for each in SENDINGS if each is not doubt]
+    without = [each for each in LETTERS if (each.key, each.value) not in ((doubt.key, b""), (b"", doubt.body))]
+    assert len(without) == len(LETTERS) - 1
+    for letters in (LETTERS, without):
+        assert missed(found(letters=letters, accepted=rest, doubtful=[doubt])) == []
+
+
 def test_what_must_be_buried_is_and_nothing_else() -> None:
     assert len(found(letters=[each for each in LETTERS if each.key != CONFLICT.key]).unburied) == 1
     assert len(found(letters=[each for each in LETTERS if each.value != UNREADABLE.body]).unburied) == 1

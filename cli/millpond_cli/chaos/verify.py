@@ -74,7 +74,7 @@ def verify(
             and result.status == result_pb2.STATUS_OK
             and prompts.get((result.tenant, result.id), "") not in result.output.text
         ],
-        **_buried(accepted, dead_letters),
+        **_buried(accepted, doubtful, dead_letters),
         dead_letters=len(dead_letters),
         errors=Counter(result.error.code for result in results if result.status == result_pb2.STATUS_ERROR),
         expired=sum(result.status == result_pb2.STATUS_EXPIRED for result in results),
@@ -85,17 +85,28 @@ def verify(
     )
 
 
-def _buried(accepted: Collection[Sending], dead_letters: Sequence[DeadLetter]) -> dict[str, Sequence[str]]:
+def _buried(
+    accepted: Collection[Sending], doubtful: Collection[Sending], dead_letters: Sequence[DeadLetter]
+) -> dict[str, Sequence[str]]:
     """The router delivers at least once, so a record may have more than one dead letter, but none may lack it."""
-    conflicts = {each.key for each in accepted if each.kind == "conflict"}
-    unreadable = {each.body for each in accepted if each.kind == "unreadable"}
+    conflicts, unreadable = _to_bury(accepted)
+    perhaps_conflicts, perhaps_unreadable = _to_bury(doubtful)
     conflicting = {each.key for each in dead_letters if each.reason == Code.ID_CONFLICT}
     malformed = {each.value for each in dead_letters if each.reason == Code.MALFORMED}
     others = [each.reason for each in dead_letters if each.reason not in (Code.ID_CONFLICT, Code.MALFORMED)]
+    unasked = (conflicting - conflicts - perhaps_conflicts) | (malformed - unreadable - perhaps_unreadable)
     return {
         "unburied": sorted(repr(each) for each in (conflicts - conflicting) | (unreadable - malformed)),
-        "buried": sorted([repr(each) for each in (conflicting - conflicts) | (malformed - unreadable)] + others),
+        "buried": sorted([repr(each) for each in unasked] + others),
     }
+
+
+def _to_bury(sendings: Collection[Sending]) -> tuple[set[bytes], set[bytes]]:
+    """(keys of conflicts, bodies that cannot be read)."""
+    return (
+        {each.key for each in sendings if each.kind == "conflict"},
+        {each.body for each in sendings if each.kind == "unreadable"},
+    )
 
 
 def longest_stall_s(came: Iterable[float], went: Iterable[float]) -> float:
