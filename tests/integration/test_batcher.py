@@ -83,14 +83,14 @@ class Pond:
         while self.counted("millpond_batch_rows_count") <= more_than:
             assert time.monotonic() < deadline, "no batch was sent"
 
-    def stub(self) -> int:
-        """The process of the generator, a child of Triton's."""
+    def stub(self, model: str = "generator") -> int:
+        """The process of a model, a child of Triton's."""
         identity = self.stack.status()["triton"].identity
         assert identity is not None
         for child in descendants(identity.pid):
-            if b"/generator/1/model.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if f"/{model}/1/model.py".encode() in Path(f"/proc/{child}/cmdline").read_bytes():
                 return child
-        raise AssertionError("Triton has no process of the generator")
+        raise AssertionError(f"Triton has no process of {model}")
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -246,6 +246,16 @@ def test_rows_that_run_when_the_model_dies_are_answered_all_the_same(pond: Pond)
     assert {result.status for result in results} == {result_pb2.STATUS_OK}
     assert any(result.attempts for result in results)
     assert all(len(pond.results[each]) == 1 for each in ids)
+
+
+def test_rows_that_run_when_the_model_dies_are_answered_though_none_is_sent_after_them(pond: Pond) -> None:
+    before = pond.counted("millpond_batch_rows_count")
+    ids = pond.send([routed(text, TIERS[0], max_tokens=400) for text in QUESTIONS[30:34]])
+    pond.await_batches(before)
+    os.kill(pond.stub("generator_urgent"), signal.SIGKILL)
+    results = pond.results_of(ids)
+    assert {result.status for result in results} == {result_pb2.STATUS_OK}
+    assert any(result.attempts for result in results)
 
 
 def test_rows_that_run_when_the_model_is_unloaded_and_loaded_again_are_answered_all_the_same(pond: Pond) -> None:

@@ -94,6 +94,26 @@ async def test_urgent_rows_go_to_the_model_that_is_theirs_where_triton_has_it(
     assert triton.control == []
 
 
+async def test_a_death_that_no_row_is_told_of_is_noticed(
+    triton: Triton, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No row is sent after it, and Triton says nothing to the one that runs."""
+    monkeypatch.setattr("millpond_batcher.engine.WATCH_EVERY_S", 0.05)
+    row = asyncio.create_task(engine.complete("hang", "{}", timeout_s=PATIENCE_S, urgent=True))
+    await triton.until(lambda: triton.running == 1)
+    triton.urgent_state = "dead"
+    with pytest.raises(EngineError, match="is not healthy"):
+        async with asyncio.timeout(PATIENCE_S / 2):
+            await row
+
+
+async def test_both_models_are_loaded_again_where_both_are_gone(triton: Triton, engine: Engine) -> None:
+    triton.state = triton.urgent_state = "unloaded"
+    async with asyncio.timeout(PATIENCE_S / 2):
+        await Revival(engine, "generator", reload=True).answering()
+    assert triton.control == ["load generator", "load generator_urgent"]
+
+
 async def test_rows_outlive_the_death_of_the_model_that_is_not_theirs(triton: Triton, engine: Engine) -> None:
     row = asyncio.create_task(engine.complete("hang", "{}", timeout_s=PATIENCE_S))
     await triton.until(lambda: triton.running == 1)

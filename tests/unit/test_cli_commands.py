@@ -74,7 +74,7 @@ def test_route_decides_by_the_settings_of_the_stack_that_is_up(tmp_path: Path) -
         (["demo", "--input", "none.jsonl"], "No such file"),
         (["cache", "stats"], "no stack is up"),
         (["cache", "invalidate", "--tag", "a", "--dry-run"], "no stack is up"),
-        (["cache", "invalidate", "--dry-run"], "or --all"),
+        (["cache", "invalidate", "--dry-run"], "either which"),
         (["cache", "invalidate", "--all", "--tag", "a"], "or --all"),
         (["cache", "feedback", "r-1", "--wrong"], "no stack is up"),
         (["cache", "warm", "none.jsonl"], "No such file"),

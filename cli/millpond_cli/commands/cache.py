@@ -78,7 +78,9 @@ def invalidate(  # noqa: PLR0917
 ) -> None:
     """Make the cache forget answers: those that fit in everything that is said. Its log keeps who asked."""
     if everything == bool(source_id or tag or prefix or model or older_than_h is not None):
-        raise CommandError("cache invalidate: say which: --id, --tag, --prefix, --model, --older-than-h, or --all")
+        raise CommandError(
+            "cache invalidate: say either which, by --id, --tag, --prefix, --model or --older-than-h, or --all"
+        )
     order = control_pb2.Invalidate(
         tenant="" if all_tenants else tenant,
         all_tenants=all_tenants,
@@ -144,7 +146,7 @@ def warm(
 def overnight(body: bytes) -> bytes:
     """The request, in the tier `overnight` where it names none."""
     given: dict[str, Any] = orjson.loads(body)
-    return orjson.dumps({"tier": "overnight", **given})
+    return orjson.dumps({**given, "tier": given.get("tier") or "overnight"})
 
 
 def await_results(results: Results, waiting: set[str], wait_s: float) -> int:

@@ -17,7 +17,7 @@ class EngineProfile(BaseModel):
     overhead_s: of a row, from the batcher to the engine and back. usd_per_hour: of one replica.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = "engine"
     step_s: float = Field(gt=0)

@@ -18,6 +18,9 @@ TIERS: Mapping[str, request_pb2.Tier] = {word: tier for tier, word in TIER_WORDS
 
 TENANTS = ("acme", "globex", "initech")
 
+MOST_S = 10 * 366 * 86_400
+"""Ten years: dates end somewhere."""
+
 
 class Arrival(BaseModel):
     """One request. at_s: seconds from the beginning. due_s: from its arrival; None for its tier's usual time.
@@ -27,7 +30,7 @@ class Arrival(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    at_s: float = Field(ge=0)
+    at_s: float = Field(ge=0, le=MOST_S)
     tier: str = Field(default="standard", pattern="^(realtime|standard|overnight)$")
     tenant: str = "default"
     prompt_tokens: int = Field(gt=0)

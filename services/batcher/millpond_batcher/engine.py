@@ -64,6 +64,12 @@ FIRST_TOKEN_TENSOR = "first_token_ms"  # noqa: S105
 CHECK_S = 5.0
 """Seconds that a look at the model's state may take: a busy engine answers between two of its steps."""
 
+WATCH_EVERY_S = 2.0
+"""Between two looks at a model while rows run: Triton tells no row that runs of its process's end, only a new one."""
+
+WATCH_S = 60.0
+"""Seconds that such a look may take: Triton may keep what it is asked of a dead process for half a minute."""
+
 LOAD_S = 300.0
 """Seconds that loading a model may take: minutes for a large one."""
 
@@ -113,6 +119,7 @@ class Engine:
         self._calls: dict[asyncio.Timeout, str] = {}
         """By call, the model that it is for."""
         self._numbers = itertools.count(1)
+        self._watching: asyncio.Task[None] | None = None
         self._died: dict[str, str] = {}
         """By model, what Triton said of its death, until it is loaded again."""
 
@@ -136,6 +143,8 @@ class Engine:
         try:
             async with call:
                 self._calls[call] = model
+                if self._watching is None or self._watching.done():
+                    self._watching = asyncio.create_task(self._watch())
                 answer = await self._ask(model, prompt, sampling, headers, urgent=urgent, timeout_s=timeout_s)
         except TimeoutError as failure:
             raise self._away(model, self._died.get(model) or f"no answer in {timeout_s:g} s") from failure
@@ -186,6 +195,9 @@ class Engine:
         await self._control(model, self._client.unload_model(model, client_timeout=LOAD_S))
 
     async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
         await self._client.close()
         await self._channel.close()
 
@@ -221,6 +233,20 @@ class Engine:
             # Without it a row that was given up would run to its end.
             stream.cancel()
         return answer
+
+    async def _watch(self) -> None:
+        """While rows run, look whether their models' processes live."""
+        while self._calls:
+            await asyncio.sleep(WATCH_EVERY_S)
+            await asyncio.gather(*map(self._look_at, {*self._calls.values()}))
+
+    async def _look_at(self, model: str) -> None:
+        # Whatever else is wrong, the rows themselves are told.
+        with suppress(TimeoutError, grpc.aio.AioRpcError):
+            async with asyncio.timeout(WATCH_S):
+                answer = await self._ask(model, "", '{"max_tokens": 1}', None, urgent=True)
+                if isinstance(answer, str):
+                    self._notice(model, answer)
 
     def _notice(self, model: str, message: str) -> bool:
         """Whether the model's process has ended: then no row that runs will be answered, and Triton tells only some."""

@@ -33,7 +33,8 @@ class Revival:
         self._engine = engine
         self._name = name
         self._reload = reload
-        self._reloaded_at = -RELOAD_EVERY_S
+        self._reloaded_at: dict[str, float] = {}
+        """By model in Triton."""
         self._said = ""
         self._said_at = 0.0
 
@@ -41,21 +42,22 @@ class Revival:
         """Return once the model answers."""
         while (fault := await self._engine.fault()) is not None:
             self._say(fault)
-            if self._reload and fault.kind in LOADABLE and monotonic() - self._reloaded_at >= RELOAD_EVERY_S:
+            since_s = monotonic() - self._reloaded_at.get(fault.model, -RELOAD_EVERY_S)
+            if self._reload and fault.kind in LOADABLE and since_s >= RELOAD_EVERY_S:
                 await self._bring_back()
             await asyncio.sleep(CHECK_EVERY_S)
         if self._said:
             logger.info("model %s answers", self._name)
         self._said = ""
         # One that answers and dies later is loaded at once: a request that kills it is being looked for.
-        self._reloaded_at = -RELOAD_EVERY_S
+        self._reloaded_at.clear()
 
     async def _bring_back(self) -> None:
         await asyncio.sleep(random.uniform(0, SPREAD_S))  # noqa: S311
         fault = await self._engine.fault()
         if fault is None or fault.kind not in LOADABLE:
             return
-        self._reloaded_at = monotonic()
+        self._reloaded_at[fault.model] = monotonic()
         logger.warning("model %s: loading %s again: %s", self._name, fault.model, fault.reason)
         try:
             # A dead process is not noticed by a load alone.
