@@ -64,6 +64,9 @@ FIRST_TOKEN_TENSOR = "first_token_ms"  # noqa: S105
 CHECK_S = 5.0
 """Seconds that a look at the model's state may take: a busy engine answers between two of its steps."""
 
+EMPTY_ROW = ("", '{"max_tokens": 1}')
+"""Prompt and sampling of a look whether a model answers: it is refused at once and costs no tokens."""
+
 WATCH_EVERY_S = 2.0
 """Between two looks at a model while rows run: Triton tells no row that runs of its process's end, only a new one."""
 
@@ -158,7 +161,7 @@ class Engine:
         return self._completion(model, answer)
 
     async def fault(self) -> Fault | None:
-        """None where the models answer. Each is asked an empty row, which is refused at once and costs no tokens."""
+        """None where the models answer. Each is asked an empty row."""
         fault = await self._fault_of(self._model)
         if fault is not None or self._urgent_model == self._model:
             return fault
@@ -171,7 +174,7 @@ class Engine:
             async with asyncio.timeout(CHECK_S):
                 if not await self._client.is_model_ready(model):
                     return await self._not_ready(model)
-                answer = await self._ask(model, "", '{"max_tokens": 1}', None)
+                answer = await self._ask(model, *EMPTY_ROW, None)
         except TimeoutError:
             # Triton may keep what it is asked of a dead process for half a minute.
             died = self._died.get(model)
@@ -244,7 +247,7 @@ class Engine:
         # Whatever else is wrong, the rows themselves are told.
         with suppress(TimeoutError, grpc.aio.AioRpcError):
             async with asyncio.timeout(WATCH_S):
-                answer = await self._ask(model, "", '{"max_tokens": 1}', None, urgent=True)
+                answer = await self._ask(model, *EMPTY_ROW, None, urgent=True)
                 if isinstance(answer, str):
                     self._notice(model, answer)
 
