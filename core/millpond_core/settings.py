@@ -193,7 +193,7 @@ class ModelSettings(Section):
     urgent_triton_model: str | None = Field(
         default=None,
         description="`triton`: the same model once more, in a process of its own that no bulk holds up: `realtime` "
-        "requests go there, where that Triton has it.",
+        "requests go there while it answers.",
     )
     adapter: str | None = Field(
         default=None, description="`triton`: the LoRA adapter, by the name that the vLLM backend knows it by."

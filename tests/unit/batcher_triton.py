@@ -34,13 +34,15 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     state: of the model: "ready", "dead", "unloaded" or "loading"; urgent_state: the same of generator_urgent, "absent"
     where it is not in the repository. revives: whether a load brings them back.
-    hangs: whether every row hangs, until the model dies.
+    hangs: whether every row hangs, until the model dies. keeps: what rows that come to a dead model wait for, as Triton
+    may keep them for half a minute.
     """
 
     state: str = "ready"
     urgent_state: str = "ready"
     revives: bool = True
     hangs: bool = False
+    keeps: asyncio.Event | None = None
     address: str = ""
     control: list[str] = field(default_factory=list[str])
     """Loads and unloads that were asked for, and of which model."""
@@ -55,7 +57,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     died: asyncio.Event = field(default_factory=asyncio.Event)
     crowd: int = 1
     running: int = 0
-    """Rows that hang and were not cancelled."""
+    """Rows that hang or are kept, and were not cancelled."""
     gathered: list[str] = field(default_factory=list[str])
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -100,6 +102,9 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         async for request in request_iterator:
             prompt = request.raw_input_contents[0][4:].decode()
             if self._state_of(request.model_name) == "dead":
+                if self.keeps:
+                    await self._move(1)
+                    await self.keeps.wait()
                 yield messages.ModelStreamInferResponse(error_message=DIED)
                 continue
             word = prompt.rstrip("\n").rpartition("\n")[2]

@@ -24,7 +24,7 @@ async def triton() -> AsyncGenerator[Triton]:
 
 @pytest_asyncio.fixture
 async def engine(triton: Triton) -> AsyncGenerator[Engine]:
-    engine = Engine(triton.address, "generator", "generator_urgent")
+    engine = Engine(triton.address, "generator")
     yield engine
     await engine.close()
 
@@ -82,49 +82,37 @@ async def test_a_failure_or_an_answer_without_sense_may_be_tried_again(engine: E
     assert failure.value.retryable
 
 
-@pytest.mark.parametrize(("state", "model"), [("ready", "generator_urgent"), ("absent", "generator")])
-async def test_urgent_rows_go_to_the_model_that_is_theirs_where_triton_has_it(
-    triton: Triton, engine: Engine, state: str, model: str
-) -> None:
-    triton.urgent_state = state
-    assert await engine.fault() is None
-    await engine.complete("ok", "{}", timeout_s=PATIENCE_S, urgent=True)
-    await engine.complete("ok", "{}", timeout_s=PATIENCE_S)
-    assert triton.models == [model, "generator"]
-    assert triton.control == []
-
-
 async def test_a_death_that_no_row_is_told_of_is_noticed(
     triton: Triton, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No row is sent after it, and Triton says nothing to the one that runs."""
     monkeypatch.setattr("millpond_batcher.engine.WATCH_EVERY_S", 0.05)
-    row = asyncio.create_task(engine.complete("hang", "{}", timeout_s=PATIENCE_S, urgent=True))
+    row = asyncio.create_task(engine.complete("hang", "{}", timeout_s=PATIENCE_S))
     await triton.until(lambda: triton.running == 1)
-    triton.urgent_state = "dead"
+    triton.state = "dead"
     with pytest.raises(EngineError, match="is not healthy"):
         async with asyncio.timeout(PATIENCE_S / 2):
             await row
 
 
-async def test_both_models_are_loaded_again_where_both_are_gone(triton: Triton, engine: Engine) -> None:
-    triton.state = triton.urgent_state = "unloaded"
-    async with asyncio.timeout(PATIENCE_S / 2):
-        await Revival(engine, "generator", reload=True).answering()
-    assert triton.control == ["load generator", "load generator_urgent"]
-
-
-async def test_rows_outlive_the_death_of_the_model_that_is_not_theirs(triton: Triton, engine: Engine) -> None:
-    row = asyncio.create_task(engine.complete("hang", "{}", timeout_s=PATIENCE_S))
+async def test_rows_outlive_the_death_of_the_process_before_theirs_though_it_is_told_late(
+    triton: Triton, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton keeps what it is asked of a dead process, and says so when the model has been loaded again."""
+    monkeypatch.setattr("millpond_batcher.engine.WATCH_EVERY_S", 0.05)
+    before = asyncio.create_task(engine.complete("hang", "{}", timeout_s=PATIENCE_S))
     await triton.until(lambda: triton.running == 1)
-    triton.urgent_state = "dead"
+    triton.state, triton.keeps = "dead", asyncio.Event()
+    await triton.until(lambda: triton.running == 2)
+    await engine.load()
+    after = asyncio.create_task(engine.complete("hang", "{}", timeout_s=PATIENCE_S))
+    await triton.until(lambda: triton.running == 3)
+    triton.keeps.set()
     with pytest.raises(EngineError):
-        await engine.complete("ok", "{}", timeout_s=PATIENCE_S, urgent=True)
-    fault = await engine.fault()
-    assert fault is not None
-    assert (fault.kind, fault.model) == ("dead", "generator_urgent")
-    assert not row.done()
-    row.cancel()
+        await before
+    assert not after.done()
+    assert await engine.fault() is None
+    after.cancel()
 
 
 async def test_a_row_that_never_answers_is_cancelled_and_may_be_tried_again(triton: Triton, engine: Engine) -> None:
@@ -174,16 +162,16 @@ async def test_a_model_that_does_not_answer_is_told_from_one_that_does(
 
 
 @pytest.mark.parametrize(
-    ("state", "asked"), [("dead", ["unload {}", "load {}"]), ("unloaded", ["load {}"]), ("ready", [])]
+    ("state", "asked"),
+    [("dead", ["unload generator", "load generator"]), ("unloaded", ["load generator"]), ("ready", [])],
 )
-@pytest.mark.parametrize("model", ["generator", "generator_urgent"])
 async def test_a_model_that_is_gone_is_loaded_again(
-    triton: Triton, engine: Engine, state: str, asked: list[str], model: str
+    triton: Triton, engine: Engine, state: str, asked: list[str]
 ) -> None:
-    triton.state, triton.urgent_state = (state, "ready") if model == "generator" else ("ready", state)
+    triton.state = state
     async with asyncio.timeout(PATIENCE_S):
         await Revival(engine, "generator", reload=True).answering()
-    assert triton.control == [each.format(model) for each in asked]
+    assert triton.control == asked
     assert await engine.fault() is None
 
 

@@ -54,9 +54,11 @@ class Pond:
         *others: Triton,
         model: Mapping[str, Any] | None = None,
         cache: str = "127.0.0.1:1",
+        urgent: bool = False,
         **own: Any,
     ) -> None:
-        """cache: the address of one; nobody is there unless it is given."""
+        """cache: the address of one; nobody is there unless it is given. urgent: whether urgent rows have a process of
+        their own, the last replica."""
         update = {"chat_template": "{{ messages[-1].content }}", **(model or {})}
         small = Settings().model_of_role("small").model_copy(update=update)
         settings = BatcherSection.model_validate({"retry_first_s": 0.01, **own})
@@ -67,6 +69,8 @@ class Pond:
         self._assignment = Assignment(PARTITION, OffsetMap(0, ""))
         self.crash: BaseException | None = None
         self.replicas = [replica(each, small, settings) for each in (triton, *others)]
+        if urgent:
+            self.replicas.append(replica(triton, small, settings, urgent=True))
         self.cache = Cache(cache, 60, Tracing())
         self.lane = Lane(
             small,
@@ -77,7 +81,7 @@ class Pond:
             cache=self.cache,
             clock=SystemClock(),
             tracing=Tracing(),
-            opened=self._changed,
+            opened=lambda _: self._changed(),
             crashed=self._crashed,
             large="large",
         )
@@ -130,10 +134,10 @@ class Pond:
         self.crash = failure
 
 
-def replica(triton: Triton, model: ModelSettings, settings: BatcherSection) -> Replica:
-    engine = Engine(triton.address, model.triton_model)
+def replica(triton: Triton, model: ModelSettings, settings: BatcherSection, *, urgent: bool = False) -> Replica:
+    engine = Engine(triton.address, "generator_urgent" if urgent else model.triton_model)
     limit = Limit(model.max_rows, least=1, target_s=settings.queue_target_s)
-    return Replica(engine, Revival(engine, model.name, reload=settings.reload_models), limit)
+    return Replica(engine, Revival(engine, model.name, reload=settings.reload_models), limit, urgent)
 
 
 @pytest_asyncio.fixture
@@ -381,6 +385,65 @@ async def test_the_row_that_kills_the_model_is_found_and_all_others_are_answered
     assert [type(outcome) for (outcome,) in pond.outcomes.values()] == [Answer] * (rows - 1)
     # Sixteen, eight, four, two, and twice alone.
     assert len(jobs[5].routed.attempts) == 6
+
+
+@pytest.mark.parametrize(("state", "model"), [("ready", "generator_urgent"), ("absent", "generator")])
+async def test_urgent_rows_go_to_the_process_that_is_theirs_where_it_answers(state: str, model: str) -> None:
+    async with serving(Triton(urgent_state=state)) as triton:
+        pond = Pond(triton, urgent=True)
+        for number in range(2 if state == "ready" else 1):
+            await pond.until_answers(number)
+        for tier in (TIER_REALTIME, TIER_STANDARD):
+            assert isinstance(await pond.outcome(pond.start(f"{tier}\nok", tier)), Answer)
+        assert triton.models == [model, "generator"]
+        assert triton.control == []
+        await pond.lane.close()
+
+
+async def test_either_tier_is_answered_while_the_process_of_the_other_is_away() -> None:
+    async with serving(Triton(revives=False)) as triton:
+        pond = Pond(triton, urgent=True, standard_wait_s=0)
+        for number in range(2):
+            await pond.until_answers(number)
+        held = pond.start("held\nhang", TIER_STANDARD)
+        await triton.until(lambda: triton.running == 1)
+        triton.die()
+        # A suspect from here on, as soon as it is sent again.
+        outcome = await pond.outcome(held)
+        assert isinstance(outcome, Retry)
+        held.routed.attempts.append(outcome.attempt)
+        pond.outcomes.pop(held)
+        pond.lane.start([held])
+        assert isinstance(await pond.outcome(pond.start("1\nok")), Answer)
+        assert triton.models[-1] == "generator_urgent"
+
+        triton.state, triton.urgent_state = "ready", "dead"
+        await pond.until_answers(0)
+        pond.lane.abandon([held])
+        assert isinstance(await pond.outcome(pond.start("2\nok", TIER_STANDARD)), Answer)
+        job = pond.start("3\nok")
+        assert isinstance(await pond.outcome(job), Answer)
+        assert triton.models[-1] == "generator"
+        assert [each.error.code for each in job.routed.attempts] == [Code.ENGINE_UNAVAILABLE]
+        await pond.lane.close()
+        assert pond.crash is None
+
+
+async def test_urgent_rows_do_not_wait_for_suspects_that_are_not() -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, urgent=True, standard_wait_s=0)
+        for number in range(2):
+            await pond.until_answers(number)
+        suspect = pond.job("suspect\nhang", TIER_STANDARD)
+        suspect.routed.attempts.add(
+            model=Settings().model_of_role("small").name, error=result_pb2.Error(code=Code.ENGINE_UNAVAILABLE)
+        )
+        pond.lane.start([suspect])
+        await triton.until(lambda: triton.running == 1)
+        assert pond.replicas[0].apart
+        assert isinstance(await pond.outcome(pond.start("1\nok")), Answer)
+        pond.lane.abandon([suspect])
+        await pond.lane.close()
 
 
 async def test_what_the_engine_said_of_its_queue_lowers_what_it_is_given(pond: Pond) -> None:

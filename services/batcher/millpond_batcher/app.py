@@ -29,26 +29,37 @@ def lanes_of(settings: BatcherSettings, runtime: Runtime, cache: Cache, settle: 
             runtime.ready(named, False, f"does not answer yet at {addresses}")
             lanes[model.name] = Lane(
                 model,
-                [_replica(address.strip(), model, settings) for address in addresses.split(",")],
+                [
+                    _replica(address.strip(), model, settings, urgent=urgent)
+                    for address in addresses.split(",")
+                    for urgent in ([False, True] if model.urgent_triton_model else [False])
+                ],
                 policy=policy_of(settings, settings.batcher, model),
                 settings=settings.batcher,
                 settle=settle,
                 cache=cache,
                 clock=runtime.clock,
                 tracing=runtime.tracing,
-                opened=partial(runtime.ready, named, True),
+                opened=partial(_opened, runtime, named),
                 crashed=runtime.crashed,
                 large=settings.model_of_role("frontier").name,
             )
     return Lanes(lanes, settle, "is not in Triton")
 
 
-def _replica(address: str, model: ModelSettings, settings: BatcherSettings) -> Replica:
+def _opened(runtime: Runtime, named: str, replica: Replica) -> None:
+    if not replica.urgent:
+        runtime.ready(named, True)
+
+
+def _replica(address: str, model: ModelSettings, settings: BatcherSettings, *, urgent: bool) -> Replica:
     own = settings.batcher
-    engine = Engine(address, model.triton_model, model.urgent_triton_model)
+    triton_model = model.urgent_triton_model if urgent and model.urgent_triton_model else model.triton_model
+    engine = Engine(address, triton_model)
     # Fewer than what realtime has for itself and one more would let nothing else run.
     limit = Limit(model.max_rows, least=own.reserved_rows + 1, target_s=own.queue_target_s)
-    return Replica(engine, Revival(engine, model.name, reload=own.reload_models), limit)
+    named = f"model {model.name}, {triton_model} in Triton at {address}"
+    return Replica(engine, Revival(engine, named, reload=own.reload_models), limit, urgent)
 
 
 async def serve(settings: BatcherSettings, runtime: Runtime) -> None:

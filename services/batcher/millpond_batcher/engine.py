@@ -1,4 +1,4 @@
-"""One language model in Triton, asked row by row over gRPC; the engine there batches rows at every token.
+"""One language model's process in Triton, asked row by row over gRPC; the engine there batches rows at every token.
 
 Each row has a stream of its own: Triton gives up what a row takes in the engine only with its whole stream. The stream
 is gRPC's own, with Triton's messages: through tritonclient's it would cost 1.25 ms of the processor a row, not 0.75.
@@ -94,37 +94,31 @@ class Completion:
 @dataclass(frozen=True)
 class Fault:
     """Why a model does not answer. kind: "dead": its process ended; "unloaded": Triton was told so;
-    "absent": it is not in Triton's repository; "away": other.
-
-    model: its name in Triton.
+    "away": other.
     """
 
-    kind: Literal["absent", "away", "dead", "unloaded"]
-    model: str
+    kind: Literal["away", "dead", "unloaded"]
     reason: str
 
 
 class Engine:
-    """address: Triton's gRPC address, "host:port". model: its name there. Made inside the event loop that uses it.
+    """address: Triton's gRPC address, "host:port". model: its name there. Made inside the event loop that uses it."""
 
-    urgent_model: the same once more for urgent rows, where this Triton has it; else they go with the others.
-    """
-
-    def __init__(self, address: str, model: str, urgent_model: str | None = None) -> None:
+    def __init__(self, address: str, model: str) -> None:
         self._client = triton.InferenceServerClient(address, channel_args=CHANNEL)
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL)
         self._infer = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelStreamInfer
         self._starting = asyncio.Semaphore(STARTING)
         self._address = address
         self._model = model
-        self._urgent_model = urgent_model or model
-        self._urgent_is_there = True
-        self._calls: dict[asyncio.Timeout, str] = {}
-        """By call, the model that it is for."""
         self._numbers = itertools.count(1)
+        self._process = 0
+        """How many processes the model has had here before this one."""
+        self._calls: dict[asyncio.Timeout, int] = {}
+        """By call, the process that it was sent to."""
         self._watching: asyncio.Task[None] | None = None
-        self._died: dict[str, str] = {}
-        """By model, what Triton said of its death, until it is loaded again."""
+        self._died: str | None = None
+        """What Triton said of the process's death, until the model has another one."""
 
     async def complete(
         self,
@@ -141,61 +135,55 @@ class Engine:
         Raises Refused where the request is at fault; EngineError, retryable: ENGINE_UNAVAILABLE where the model is not
         there or did not answer in timeout_s, ENGINE_ERROR where it failed or its answer makes no sense.
         """
-        model = self._urgent_model if urgent and self._urgent_is_there else self._model
-        call = asyncio.timeout(timeout_s)
+        call, process = asyncio.timeout(timeout_s), self._process
         try:
             async with call:
-                self._calls[call] = model
+                self._calls[call] = process
                 if self._watching is None or self._watching.done():
                     self._watching = asyncio.create_task(self._watch())
-                answer = await self._ask(model, prompt, sampling, headers, urgent=urgent, timeout_s=timeout_s)
+                answer = await self._ask(prompt, sampling, headers, urgent=urgent, timeout_s=timeout_s)
         except TimeoutError as failure:
-            raise self._away(model, self._died.get(model) or f"no answer in {timeout_s:g} s") from failure
+            raise self._away(self._died or f"no answer in {timeout_s:g} s") from failure
         except grpc.aio.AioRpcError as failure:
-            raise self._away(model, failure.details() or failure.code().name) from failure
+            raise self._away(failure.details() or failure.code().name) from failure
         finally:
             self._calls.pop(call, None)
         if isinstance(answer, str):
-            self._notice(model, answer)
-            raise self._failure(model, answer)
-        return self._completion(model, answer)
+            self._notice(process, answer)
+            raise self._failure(answer)
+        return self._completion(answer)
 
     async def fault(self) -> Fault | None:
-        """None where the models answer. Each is asked an empty row."""
-        fault = await self._fault_of(self._model)
-        if fault is not None or self._urgent_model == self._model:
-            return fault
-        fault = await self._fault_of(self._urgent_model)
-        self._urgent_is_there = fault is None or fault.kind != "absent"
-        return fault if self._urgent_is_there else None
-
-    async def _fault_of(self, model: str) -> Fault | None:
+        """None where the model answers. It is asked an empty row."""
+        process = self._process
         try:
             async with asyncio.timeout(CHECK_S):
-                if not await self._client.is_model_ready(model):
-                    return await self._not_ready(model)
-                answer = await self._ask(model, *EMPTY_ROW, None)
+                if not await self._client.is_model_ready(self._model):
+                    return await self._not_ready()
+                answer = await self._ask(*EMPTY_ROW, None)
         except TimeoutError:
             # Triton may keep what it is asked of a dead process for half a minute.
-            died = self._died.get(model)
-            return Fault("dead", model, died) if died else Fault("away", model, f"no answer in {CHECK_S:g} s")
+            return Fault("dead", self._died) if self._died else Fault("away", f"no answer in {CHECK_S:g} s")
         except InferenceServerException as failure:
-            return Fault("away", model, failure.message())
+            return Fault("away", failure.message())
         except grpc.aio.AioRpcError as failure:
-            return Fault("away", model, failure.details() or failure.code().name)
-        if isinstance(answer, str) and self._notice(model, answer):
-            return Fault("dead", model, answer)
-        self._died.pop(model, None)
+            return Fault("away", failure.details() or failure.code().name)
+        if isinstance(answer, str) and DEAD in answer:
+            self._notice(process, answer)
+            return Fault("dead", answer)
+        if self._died:
+            # Another replica of this service loaded it.
+            self._begin_process()
         return None
 
-    async def load(self, model: str) -> None:
+    async def load(self) -> None:
         """Raises EngineError."""
-        await self._control(model, self._client.load_model(model, client_timeout=LOAD_S))
-        self._died.pop(model, None)
+        await self._control(self._client.load_model(self._model, client_timeout=LOAD_S))
+        self._begin_process()
 
-    async def unload(self, model: str) -> None:
+    async def unload(self) -> None:
         """Raises EngineError."""
-        await self._control(model, self._client.unload_model(model, client_timeout=LOAD_S))
+        await self._control(self._client.unload_model(self._model, client_timeout=LOAD_S))
 
     async def close(self) -> None:
         if self._watching is not None:
@@ -206,7 +194,6 @@ class Engine:
 
     async def _ask(
         self,
-        model: str,
         prompt: str,
         sampling: str,
         headers: Mapping[str, str] | None,
@@ -216,7 +203,7 @@ class Engine:
     ) -> triton.InferResult | str:
         """The row's one response, or the error in Triton's words. Raises AioRpcError."""
         number = str(next(self._numbers))
-        request = _request(model, number, prompt, sampling, urgent=urgent, timeout_s=timeout_s)
+        request = _request(self._model, number, prompt, sampling, urgent=urgent, timeout_s=timeout_s)
         stream: Any = self._infer(metadata=tuple((headers or {}).items()))
         answer: triton.InferResult | str = "the model ended the row without an answer"
         try:
@@ -238,72 +225,77 @@ class Engine:
         return answer
 
     async def _watch(self) -> None:
-        """While rows run, look whether their models' processes live."""
+        """While rows run, look whether the model's process lives."""
         while self._calls:
             await asyncio.sleep(WATCH_EVERY_S)
-            await asyncio.gather(*map(self._look_at, {*self._calls.values()}))
+            process = self._process
+            # Whatever else is wrong, the rows themselves are told.
+            with suppress(TimeoutError, grpc.aio.AioRpcError):
+                async with asyncio.timeout(WATCH_S):
+                    answer = await self._ask(*EMPTY_ROW, None, urgent=True)
+                    if isinstance(answer, str):
+                        self._notice(process, answer)
 
-    async def _look_at(self, model: str) -> None:
-        # Whatever else is wrong, the rows themselves are told.
-        with suppress(TimeoutError, grpc.aio.AioRpcError):
-            async with asyncio.timeout(WATCH_S):
-                answer = await self._ask(model, *EMPTY_ROW, None, urgent=True)
-                if isinstance(answer, str):
-                    self._notice(model, answer)
+    def _begin_process(self) -> None:
+        self._process += 1
+        self._died = None
 
-    def _notice(self, model: str, message: str) -> bool:
-        """Whether the model's process has ended: then no row that runs will be answered, and Triton tells only some."""
+    def _notice(self, process: int, message: str) -> None:
+        """Where it says that the process has ended, none of its rows will be answered, and Triton tells only some.
+
+        Triton may say so when the model has its next process: that one's rows go on.
+        """
         if DEAD not in message:
-            return False
-        self._died[model] = message
+            return
+        if process == self._process:
+            self._died = message
         now = asyncio.get_running_loop().time()
         for call, asked in self._calls.items():
-            if asked == model:
+            if asked == process:
                 call.reschedule(now)
-        return True
 
-    def _completion(self, model: str, result: triton.InferResult) -> Completion:
+    def _completion(self, result: triton.InferResult) -> Completion:
         try:
             text = bytes(_first(result, "text_output")).decode("utf-8")
             finish_reason = bytes(_first(result, "finish_reason")).decode("utf-8")
             input_tokens = int(_first(result, "num_input_tokens"))
             output_tokens = int(_first(result, "num_output_tokens"))
         except (ValueError, TypeError, IndexError, struct.error) as failure:
-            raise self._error(model, f"its answer cannot be read: {failure}") from failure
+            raise self._error(f"its answer cannot be read: {failure}") from failure
         if finish_reason not in FINISH_REASONS:
-            raise self._error(model, f"its answer ended with {finish_reason[:64]!r}")
+            raise self._error(f"its answer ended with {finish_reason[:64]!r}")
         logprob = _mean_logprob(result, output_tokens)
         return Completion(text, finish_reason, input_tokens, output_tokens, _first_token_s(result), logprob)
 
-    async def _not_ready(self, model: str) -> Fault:
+    async def _not_ready(self) -> Fault:
         index: Any = await self._client.get_model_repository_index()
-        states = [(each.state, each.reason) for each in index.models if each.name == model]
+        states = [(each.state, each.reason) for each in index.models if each.name == self._model]
         if not states:
-            return Fault("absent", model, f"Triton has no model {model} in its repository")
+            return Fault("away", "Triton has no such model in its repository")
         if any(reason == "unloaded" for _, reason in states) or all(state == "" for state, _ in states):
-            return Fault("unloaded", model, "it is not loaded")
-        return Fault("away", model, ", ".join(f"{state} {reason}".strip() for state, reason in states))
+            return Fault("unloaded", "it is not loaded")
+        return Fault("away", ", ".join(f"{state} {reason}".strip() for state, reason in states))
 
-    async def _control(self, model: str, call: Any) -> None:
+    async def _control(self, call: Any) -> None:
         try:
             await call
         except InferenceServerException as failure:
-            raise self._error(model, failure.message()) from failure
+            raise self._error(failure.message()) from failure
 
-    def _failure(self, model: str, message: str) -> Refused | EngineError:
+    def _failure(self, message: str) -> Refused | EngineError:
         for words, code in REFUSALS.items():
             if words in message:
                 return Refused(code, message.partition(words)[2].strip() if words.endswith(":") else message)
-        return self._away(model, message) if any(words in message for words in AWAY) else self._error(model, message)
+        return self._away(message) if any(words in message for words in AWAY) else self._error(message)
 
-    def _away(self, model: str, message: str) -> EngineError:
-        return EngineError(Code.ENGINE_UNAVAILABLE, self._told(model, message), retryable=True)
+    def _away(self, message: str) -> EngineError:
+        return EngineError(Code.ENGINE_UNAVAILABLE, self._told(message), retryable=True)
 
-    def _error(self, model: str, message: str) -> EngineError:
-        return EngineError(Code.ENGINE_ERROR, self._told(model, message), retryable=True)
+    def _error(self, message: str) -> EngineError:
+        return EngineError(Code.ENGINE_ERROR, self._told(message), retryable=True)
 
-    def _told(self, model: str, message: str) -> str:
-        return f"the model {model} in Triton at {self._address}: {message}"
+    def _told(self, message: str) -> str:
+        return f"the model {self._model} in Triton at {self._address}: {message}"
 
 
 def _request(model: str, number: str, prompt: str, sampling: str, *, urgent: bool, timeout_s: float) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import shlex
 from collections import Counter
@@ -46,6 +47,9 @@ from millpond_core.telemetry import Tracing
 logger = logging.getLogger(__name__)
 
 
+URGENT_TIERS = (request_pb2.TIER_REALTIME,)
+BULK_TIERS = (request_pb2.TIER_STANDARD, request_pb2.TIER_OVERNIGHT)
+
 LOOK_EVERY_S = 1.0
 """Between two looks through what waits unread in a partition."""
 
@@ -61,8 +65,8 @@ class Sent:
 class Lane:
     """Called from the event loop. crashed: told of an exception that no row may raise.
 
-    replicas: at least one. opened: called each time one of them answers after it did not, the first time included.
-    large: the model to which goes what is not good enough.
+    replicas: at least one that is not urgent. opened: called with each of them that answers after it did not, the first
+    time included. large: the model to which goes what is not good enough.
     """
 
     def __init__(
@@ -76,7 +80,7 @@ class Lane:
         cache: Cache,
         clock: Clock,
         tracing: Tracing,
-        opened: Callable[[], None],
+        opened: Callable[[Replica], None],
         crashed: Callable[[BaseException], None],
         large: str,
     ) -> None:
@@ -95,7 +99,10 @@ class Lane:
         prior = prior_of(settings, model)
         self._costs = Costs(prior, model.max_rows)
         self._priced = prior
-        self._backlog = backlog_of(policy, self._costs.of_tier, model.max_rows, len(replicas), Row)
+        engines = sum(not replica.urgent for replica in replicas)
+        self._most = model.max_rows * engines
+        """Rows that run at the same time, those apart that urgent processes run."""
+        self._backlog = backlog_of(policy, self._costs.of_tier, model.max_rows, engines, Row)
         self._checks = {name: each.checks() for name, each in settings.checks.items()}
         self._canary = Canary(settings.canary_rows, settings.canary_failed)
         self._held: dict[BatchName, dict[Row, None]] = {}
@@ -140,11 +147,10 @@ class Lane:
             return ()
         self._looked_s[unread] = now
         passed = [*held, *(batch.key for batch in self._canary.held)]
-        most = self._model.max_rows * len(self._replicas)
         hands = {
             tier: {
                 mark_of(tenant.encode()): [int(deadline_s * 1000) for deadline_s in deadlines]
-                for tenant, deadlines in self._backlog.first(tier, most)
+                for tenant, deadlines in self._backlog.first(tier, self._most)
             }
             for tier in plan.TIERS
         }
@@ -156,7 +162,7 @@ class Lane:
             offsets: list[int] = []
             for tier, hand in hands.items():
                 of_tier = rows[rows["tier"] == tier]
-                offsets += ahead(of_tier, hand, most=most, room=room - len(offsets)).tolist()
+                offsets += ahead(of_tier, hand, most=self._most, room=room - len(offsets)).tolist()
             return offsets, demand(rows, now)
 
         # A million rows take a good part of a second.
@@ -289,31 +295,34 @@ class Lane:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        while (self._backlog or self._suspects) and not self._draining:
-            answering = [replica for replica in self._replicas if replica.answers and not replica.apart]
-            if answering and self._suspects:
-                emptiest = min(answering, key=lambda each: each.rows)
-                if not emptiest.rows:
-                    self._send_apart(emptiest)
-                    continue
-                # It takes no more until it is empty.
-                answering.remove(emptiest)
-            if not answering or not self._backlog:
-                return
-            engine = plan.Engine(
-                # What runs on the others takes no place here.
-                sum(each.limit.rows if each in answering else each.rows for each in self._replicas),
-                self._running,
-                # A batch has to fit into the emptiest: of two that are half full neither holds what both have room for.
-                self._model.max_batch_tokens,
-                min(replica.tokens for replica in answering),
-            )
-            step = plan.plan(self._backlog, engine, self._policy, self._clock.now())
-            if isinstance(step, Wait):
-                if step.seconds is not None:
-                    self._timer = asyncio.get_running_loop().call_later(step.seconds, self._turn)
-                return
-            self._send(step, answering)
+        seconds = 0.0
+        while not seconds and not self._draining:
+            ready = [replica for replica in self._replicas if replica.answers and not replica.apart]
+            for urgent in (True, False):
+                self._try_apart(ready, urgent=urgent)
+            seconds = min((self._send_next(*share) for share in _shares(ready)), default=math.inf)
+        if 0 < seconds < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._turn)
+
+    def _send_next(self, replicas: Sequence[Replica], tiers: Collection[request_pb2.Tier]) -> float:
+        """Send these a batch of these tiers. Returns 0; where there is none yet, seconds until there may be."""
+        if not self._backlog:
+            return math.inf
+        others = [replica for replica in self._replicas if replica not in replicas]
+        engine = plan.Engine(
+            # What runs on the others takes no place here.
+            sum(each.limit.rows for each in replicas) + sum(each.running[tier] for each in others for tier in tiers),
+            self._running,
+            # A batch has to fit into the emptiest: of two that are half full neither holds what both have room for.
+            self._model.max_batch_tokens,
+            min(replica.tokens for replica in replicas),
+            tiers,
+        )
+        step = plan.plan(self._backlog, engine, self._policy, self._clock.now())
+        if isinstance(step, Wait):
+            return math.inf if step.seconds is None else step.seconds
+        self._send(step, replicas)
+        return 0.0
 
     def _turn_soon(self) -> None:
         """Once for all rows that end together."""
@@ -321,9 +330,18 @@ class Lane:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(0, self._turn)
 
-    def _send_apart(self, replica: Replica) -> None:
-        deaths = min(self._suspects.values())
-        those = [row for row, each in self._suspects.items() if each == deaths]
+    def _try_apart(self, ready: list[Replica], *, urgent: bool) -> None:
+        """Send suspects to the emptiest replica for such rows, which is then ready no more: once it is empty."""
+        suspects = {row: deaths for row, deaths in self._suspects.items() if row.urgent == urgent}
+        replicas = _for_rows(ready, urgent=urgent)
+        if not suspects or not replicas:
+            return
+        replica = min(replicas, key=lambda each: each.rows)
+        ready.remove(replica)
+        if replica.rows:
+            return
+        deaths = min(suspects.values())
+        those = [row for row, each in suspects.items() if each == deaths]
         group = those[: company_of(deaths, self._model.max_rows)]
         for row in group:
             del self._suspects[row]
@@ -351,7 +369,7 @@ class Lane:
             row = member.item
             metrics.series(metrics.BATCH_WAIT_SECONDS, name, tier).observe(max(now - member.arrived_s, 0))
             replica = plan.best_for(member.tokens, answering, self._model.max_batch_tokens)
-            replica.take(member.tokens)
+            replica.take(member.tier, member.tokens)
             self._running[member.tenant, member.tier] += 1
             row.task = asyncio.create_task(self._run(row, replica, sent, recalling))
             self._tasks.add(row.task)
@@ -360,7 +378,7 @@ class Lane:
     def _ended(self, row: Row, replica: Replica, sent: Sent, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         waiting = row.waiting
-        replica.give_back(waiting.tokens)
+        replica.give_back(waiting.tier, waiting.tokens)
         key = (waiting.tenant, waiting.tier)
         self._running[key] -= 1
         if not self._running[key]:
@@ -565,7 +583,7 @@ class Lane:
             for job in self._release(row):
                 job.routed.attempts.append(attempt)
                 self._settle(job, Failure(_poison(deaths), dead_letter=True))
-        elif not replica.answers and any(each.answers for each in self._replicas):
+        elif not replica.answers and _for_rows([each for each in self._replicas if each.answers], urgent=row.urgent):
             for job in row.jobs:
                 job.routed.attempts.append(attempt)
         else:
@@ -597,11 +615,23 @@ class Lane:
 
     def _revive(self, replica: Replica) -> None:
         if not self._draining:
-            replica.revive(self._answers, self._crashed)
+            replica.revive(partial(self._answers, replica), self._crashed)
 
-    def _answers(self) -> None:
-        self._opened()
+    def _answers(self, replica: Replica) -> None:
+        self._opened(replica)
         self._turn()
+
+
+def _for_rows(replicas: Sequence[Replica], *, urgent: bool) -> Sequence[Replica]:
+    """Where such rows may go: to those that are theirs, and urgent ones to the others where there is none of these."""
+    return [each for each in replicas if each.urgent and urgent] or [each for each in replicas if not each.urgent]
+
+
+def _shares(replicas: Sequence[Replica]) -> Sequence[tuple[Sequence[Replica], Collection[request_pb2.Tier]]]:
+    """Which of these are planned together, and for which tiers."""
+    urgent, others = _for_rows(replicas, urgent=True), _for_rows(replicas, urgent=False)
+    shares = [(others, plan.TIERS)] if urgent == others else [(urgent, URGENT_TIERS), (others, BULK_TIERS)]
+    return [share for share in shares if share[0]]
 
 
 def _poison(deaths: int) -> result_pb2.Error:

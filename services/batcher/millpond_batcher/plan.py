@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Generic, Literal, Protocol, TypeVar
@@ -91,13 +91,14 @@ class Policy:
 class Engine:
     """rows: how many run at the same time at most, and tokens of theirs. running: how many of each tenant and tier do.
 
-    used_tokens: prompts and longest answers of what runs.
+    used_tokens: prompts and longest answers of what runs. tiers: whose requests may go there, and whose the rows are.
     """
 
     rows: int
     running: Mapping[tuple[str, request_pb2.Tier], int]
     tokens: int = 1 << 31
     used_tokens: int = 0
+    tiers: Collection[request_pb2.Tier] = TIERS
 
     def of_tiers(self, *tiers: request_pb2.Tier) -> int:
         return sum(count for (_, tier), count in self.running.items() if tier in tiers)
@@ -108,7 +109,7 @@ class Engine:
 
     @property
     def free(self) -> int:
-        return self.rows - sum(self.running.values())
+        return self.rows - self.of_tiers(*self.tiers)
 
 
 class Occupied(Protocol):
@@ -194,7 +195,8 @@ def plan(backlog: Backlog[Item], engine: Engine, policy: Policy, now: float) -> 
     Source: earliest deadline first (Liu and Layland 1973) within a tenant; between tenants deficit round robin.
     """
     due = backlog.due(now, policy.margin_s)
-    closings = [_closing(backlog, group, engine, policy, now) for group in backlog.groups()]
+    groups = [group for group in backlog.groups() if group.tier in engine.tiers]
+    closings = [_closing(backlog, group, engine, policy, now) for group in groups]
     opening_s = now if _is_off_peak(policy, now) else _next_off_peak(policy, now)
     for closing in sorted(closings, key=lambda each: _rank(backlog, each, due)):
         tier = closing.group.tier

@@ -1,12 +1,14 @@
-"""One Triton that serves a model, as its lane sees it: whether it answers, and what runs there."""
+"""One process of a model in a Triton, as its lane sees it: whether it answers, and what runs there."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
+from millpond.v1 import request_pb2
 from millpond_batcher.engine import Engine
 from millpond_batcher.limit import Limit
 from millpond_batcher.revival import Revival
@@ -14,12 +16,16 @@ from millpond_batcher.revival import Revival
 
 @dataclass(eq=False)
 class Replica:
-    """tokens: of the rows that run there. apart: they are suspects, and nothing else is to run with them."""
+    """urgent: whether it is for urgent rows alone. running: how many of each tier run there; tokens: of these rows.
+
+    apart: they are suspects, and nothing else is to run with them.
+    """
 
     engine: Engine
     revival: Revival
     limit: Limit
-    rows: int = 0
+    urgent: bool = False
+    running: Counter[request_pb2.Tier] = field(default_factory=Counter[request_pb2.Tier])
     tokens: int = 0
     apart: bool = False
     reviving: asyncio.Task[None] | None = None
@@ -27,16 +33,20 @@ class Replica:
     _area: float = 0.0
     _since_s: float = field(default_factory=monotonic)
 
-    def take(self, tokens: int) -> None:
+    @property
+    def rows(self) -> int:
+        return self.running.total()
+
+    def take(self, tier: request_pb2.Tier, tokens: int) -> None:
         """Count a row that begins."""
         self._area, self._since_s = self.area(), monotonic()
-        self.rows += 1
+        self.running[tier] += 1
         self.tokens += tokens
 
-    def give_back(self, tokens: int) -> None:
+    def give_back(self, tier: request_pb2.Tier, tokens: int) -> None:
         """Count a row that ended."""
         self._area, self._since_s = self.area(), monotonic()
-        self.rows -= 1
+        self.running[tier] -= 1
         self.tokens -= tokens
 
     def area(self) -> float:

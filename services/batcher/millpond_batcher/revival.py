@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 0.5
 
-SAY_EVERY_S = 60.0
-"""Between two lines that say the same."""
+SAY_AGAIN_S, SAY_AT_LAST_S = 60.0, 3600.0
+"""From one line to the next that says the same, at first; twice as long each time, and at most."""
 
 RELOAD_EVERY_S = 60.0
 """A model that never answers, however often it is loaded, costs a load a minute."""
@@ -27,47 +27,50 @@ SPREAD_S = 1.0
 
 
 class Revival:
-    """reload: whether to load a model that is dead or not loaded. name: what to call the model in the log."""
+    """reload: whether to load a model that is dead or not loaded. name: what to call it in the log."""
 
     def __init__(self, engine: Engine, name: str, *, reload: bool) -> None:
         self._engine = engine
         self._name = name
         self._reload = reload
-        self._reloaded_at: dict[str, float] = {}
-        """By model in Triton."""
+        self._reloaded_at = -RELOAD_EVERY_S
         self._said = ""
-        self._said_at = 0.0
+        self._say_again_at = 0.0
+        self._silent_s = SAY_AGAIN_S
 
     async def answering(self) -> None:
         """Return once the model answers."""
         while (fault := await self._engine.fault()) is not None:
             self._say(fault)
-            since_s = monotonic() - self._reloaded_at.get(fault.model, -RELOAD_EVERY_S)
-            if self._reload and fault.kind in LOADABLE and since_s >= RELOAD_EVERY_S:
+            due = monotonic() - self._reloaded_at >= RELOAD_EVERY_S
+            if self._reload and fault.kind in LOADABLE and due:
                 await self._bring_back()
             await asyncio.sleep(CHECK_EVERY_S)
         if self._said:
-            logger.info("model %s answers", self._name)
+            logger.info("%s answers", self._name)
         self._said = ""
         # One that answers and dies later is loaded at once: a request that kills it is being looked for.
-        self._reloaded_at.clear()
+        self._reloaded_at = -RELOAD_EVERY_S
 
     async def _bring_back(self) -> None:
         await asyncio.sleep(random.uniform(0, SPREAD_S))  # noqa: S311
         fault = await self._engine.fault()
         if fault is None or fault.kind not in LOADABLE:
             return
-        self._reloaded_at[fault.model] = monotonic()
-        logger.warning("model %s: loading %s again: %s", self._name, fault.model, fault.reason)
+        self._reloaded_at = monotonic()
+        logger.warning("%s: loading it again: %s", self._name, fault.reason)
         try:
             # A dead process is not noticed by a load alone.
             if fault.kind == "dead":
-                await self._engine.unload(fault.model)
-            await self._engine.load(fault.model)
+                await self._engine.unload()
+            await self._engine.load()
         except EngineError as failure:
-            logger.warning("model %s: could not be loaded: %s", self._name, failure)
+            logger.warning("%s: could not be loaded: %s", self._name, failure)
 
     def _say(self, fault: Fault) -> None:
-        if fault.reason != self._said or monotonic() - self._said_at >= SAY_EVERY_S:
-            logger.warning("waiting for model %s: %s in Triton: %s", self._name, fault.model, fault.reason)
-            self._said, self._said_at = fault.reason, monotonic()
+        same = fault.reason == self._said
+        if same and monotonic() < self._say_again_at:
+            return
+        logger.warning("waiting for %s: %s", self._name, fault.reason)
+        self._silent_s = min(self._silent_s * 2, SAY_AT_LAST_S) if same else SAY_AGAIN_S
+        self._said, self._say_again_at = fault.reason, monotonic() + self._silent_s

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from functools import partial
 
 from millpond_batcher.engine import Completion, Engine, Fault
 from millpond_batcher.lane import Lane
@@ -109,7 +108,7 @@ async def serve_batcher(settings: BatcherSettings, runtime: Runtime) -> None:
             large=settings.model_of_role("frontier").name,
             clock=runtime.clock,
             tracing=runtime.tracing,
-            opened=partial(runtime.ready, "model", True),
+            opened=lambda _: runtime.ready("model", True),
             crashed=runtime.crashed,
         )
         return Lanes({small.name: lane}, settle, "is not here")
