@@ -88,6 +88,9 @@ WASTED_TOKENS = Counter("millpond_wasted_tokens", "Tokens of calls whose answer 
 ENGINE_SECONDS = Histogram(
     "millpond_engine_seconds", "One call of a model, from sent to answered", ("model", "outcome"), buckets=CALL_S
 )
+MODEL_ANSWERS = Gauge(
+    "millpond_model_answers", "1 while a model's process in Triton answers, else 0", ("model", "process")
+)
 BATCH_ROWS = Histogram("millpond_batch_rows", "Requests in one batch", ("model", "tier"), buckets=ROWS)
 BATCH_WAIT_SECONDS = Histogram(
     "millpond_batch_wait_seconds", "How long a request waited for its batch", ("model", "tier"), buckets=WAIT_S

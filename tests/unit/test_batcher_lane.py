@@ -135,9 +135,18 @@ class Pond:
 
 
 def replica(triton: Triton, model: ModelSettings, settings: BatcherSection, *, urgent: bool = False) -> Replica:
-    engine = Engine(triton.address, "generator_urgent" if urgent else model.triton_model)
+    name = "generator_urgent" if urgent else model.triton_model
+    engine = Engine(triton.address, name)
     limit = Limit(model.max_rows, least=1, target_s=settings.queue_target_s)
-    return Replica(engine, Revival(engine, model.name, reload=settings.reload_models), limit, urgent)
+    return Replica(
+        engine, Revival(engine, model.name, reload=settings.reload_models), limit, f"{name} at {triton.address}", urgent
+    )
+
+
+def answers(replica: Replica) -> float | None:
+    """As Prometheus has it."""
+    labels = {"model": Settings().model_of_role("small").name, "process": replica.name}
+    return REGISTRY.get_sample_value("millpond_model_answers", labels)
 
 
 @pytest_asyncio.fixture
@@ -417,6 +426,8 @@ async def test_either_tier_is_answered_while_the_process_of_the_other_is_away() 
         assert isinstance(await pond.outcome(pond.start("1\nok")), Answer)
         assert triton.models[-1] == "generator_urgent"
 
+        assert [answers(replica) for replica in pond.replicas] == [0, 1]
+
         triton.state, triton.urgent_state = "ready", "dead"
         await pond.until_answers(0)
         pond.lane.abandon([held])
@@ -425,6 +436,7 @@ async def test_either_tier_is_answered_while_the_process_of_the_other_is_away() 
         assert isinstance(await pond.outcome(job), Answer)
         assert triton.models[-1] == "generator"
         assert [each.error.code for each in job.routed.attempts] == [Code.ENGINE_UNAVAILABLE]
+        assert [answers(replica) for replica in pond.replicas] == [1, 0]
         await pond.lane.close()
         assert pond.crash is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
+from millpond_cli import metrics_page
 from millpond_cli.commands.show import shown_addresses
 from millpond_cli.here import settings_of, state_here
 from millpond_cli.kafka_lag import Lag, lags
@@ -28,19 +30,23 @@ NOT_READY = "not ready"
 
 
 def status() -> None:
-    """Show what runs and how far it is behind. Exit status 1 where something is not ready."""
+    """Show what runs and how far it is behind. Exit status 1 where something is not ready or a model is silent."""
     state = state_here()
     components = asyncio.run(as_they_answer(state.components))
     console = Console()
     print(f"{state.phase}; supervisor pid {state.supervisor.pid}, port base {state.port_base}\n")
     console.print(components_table(components, time.time()))
     print(f"\n{shown_addresses(state.addresses)}\n")
+    models = models_that_answer(state.addresses.http)
+    if models:
+        console.print(models_table(models), "", sep="\n")
     try:
         found = lags(settings_of(state.addresses))
         console.print(lag_table(found) if found else "nothing was read from Kafka yet")
     except KafkaException as failure:
         print(f"Kafka does not answer: {failure.args[0].str()}")
-    if any(component.state not in WELL for component in components.values()):
+    silent = any(not any(processes.values()) for processes in models.values())
+    if silent or any(component.state not in WELL for component in components.values()):
         raise SystemExit(1)
 
 
@@ -63,6 +69,24 @@ def components_table(components: Mapping[str, ComponentState], now: float) -> Ta
     for name, each in components.items():
         pid = str(each.identity.pid) if each.identity else "-"
         table.add_row(name, each.state, duration(now - each.since), pid, str(each.restarts))
+    return table
+
+
+def models_that_answer(services: Mapping[str, str]) -> Mapping[str, Mapping[str, bool]]:
+    """By model and its process in Triton, whether it answers the batcher. services: by name, where their pages are."""
+    batchers = [f"{url}/metrics" for name, url in services.items() if name.partition("-")[0] == "batcher"]
+    found = metrics_page.read(batchers).by("millpond_model_answers", "model", "process")
+    models: dict[str, dict[str, bool]] = defaultdict(dict)
+    for (model, process), answers in sorted(found.items()):
+        models[model][process] = answers > 0
+    return models
+
+
+def models_table(models: Mapping[str, Mapping[str, bool]]) -> Table:
+    table = Table("model", "in Triton", "", box=None, pad_edge=False, header_style="bold")
+    for model, processes in models.items():
+        for process, answers in processes.items():
+            table.add_row(model, process, "answers" if answers else "silent")
     return table
 
 

@@ -58,8 +58,9 @@ def _replica(address: str, model: ModelSettings, settings: BatcherSettings, *, u
     engine = Engine(address, triton_model)
     # Fewer than what realtime has for itself and one more would let nothing else run.
     limit = Limit(model.max_rows, least=own.reserved_rows + 1, target_s=own.queue_target_s)
-    named = f"model {model.name}, {triton_model} in Triton at {address}"
-    return Replica(engine, Revival(engine, named, reload=own.reload_models), limit, urgent)
+    name = f"{triton_model} at {address}"
+    revival = Revival(engine, f"model {model.name}, {name}", reload=own.reload_models)
+    return Replica(engine, revival, limit, name, urgent)
 
 
 async def serve(settings: BatcherSettings, runtime: Runtime) -> None:

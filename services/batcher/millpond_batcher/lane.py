@@ -615,9 +615,11 @@ class Lane:
 
     def _revive(self, replica: Replica) -> None:
         if not self._draining:
+            metrics.series(metrics.MODEL_ANSWERS, self._model.name, replica.name).set(0)
             replica.revive(partial(self._answers, replica), self._crashed)
 
     def _answers(self, replica: Replica) -> None:
+        metrics.series(metrics.MODEL_ANSWERS, self._model.name, replica.name).set(1)
         self._opened(replica)
         self._turn()
 

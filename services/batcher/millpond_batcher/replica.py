@@ -16,14 +16,16 @@ from millpond_batcher.revival import Revival
 
 @dataclass(eq=False)
 class Replica:
-    """urgent: whether it is for urgent rows alone. running: how many of each tier run there; tokens: of these rows.
+    """name: its model's in Triton, and where. urgent: whether it is for urgent rows alone.
 
+    running: how many rows of each tier run there; tokens: of these rows.
     apart: they are suspects, and nothing else is to run with them.
     """
 
     engine: Engine
     revival: Revival
     limit: Limit
+    name: str
     urgent: bool = False
     running: Counter[request_pb2.Tier] = field(default_factory=Counter[request_pb2.Tier])
     tokens: int = 0

@@ -95,9 +95,8 @@ async def serve_batcher(settings: BatcherSettings, runtime: Runtime) -> None:
 
     def make_worker(settle: Settle) -> Lanes:
         engine = AnswersAtOnce()
-        replica = Replica(
-            engine, Revival(engine, small.name, reload=False), Limit(ROWS, least=ROWS, target_s=own.queue_target_s)
-        )
+        limit = Limit(ROWS, least=ROWS, target_s=own.queue_target_s)
+        replica = Replica(engine, Revival(engine, small.name, reload=False), limit, small.name)
         lane = Lane(
             small,
             [replica],

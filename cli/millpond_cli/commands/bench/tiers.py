@@ -149,20 +149,20 @@ def tiers(
             seen[ALONE] = play(own, realtime(flood_s(scale)), scale, in_tiers=True)
         crowds: list[Sequence[Seen]] = []
 
-        def crowded() -> float:
+        def crowded(expected_per_s: float) -> float:
             with watched(CAPACITY):
-                crowds.append(play(own, crowd(own.rows), scale, in_tiers=False))
+                crowds.append(play(own, crowd(own.rows, expected_per_s), scale, in_tiers=False))
             found = capacity(crowds[-1], own.rows)
             print(f"capacity: {found:.2f} rows/s of {BULK_TOKENS} tokens", flush=True)
             return found
 
-        rows_per_s = crowded()
+        rows_per_s = crowded(own.rows / runs[-1].seconds)
         with watched(BATCHER):
             seen[BATCHER] = play(own, plan_of(rows_per_s, scale), scale, in_tiers=True)
-        crowded()
+        crowded(rows_per_s)
         with watched(FIRST_COME):
             seen[FIRST_COME] = play(own, plan_of(rows_per_s, scale), scale, in_tiers=False)
-        crowded()
+        crowded(rows_per_s)
         machine = environment(place, own.addresses.triton_http)
         with (
             dynamic.serving(place, Path(folder) / "triton.log") as peer,
@@ -217,14 +217,17 @@ def probed(own: Pond) -> list[Run]:
     return [probe(rows, made) for rows in (1, 8, own.rows) for made in (texts, short_texts) for _ in range(PROBES)]
 
 
-def crowd(rows: int) -> list[Planned]:
-    """All at once."""
-    return [Planned(0, TIER_STANDARD, text, BULK_TOKENS) for text in texts(CAPACITY_WAVES * rows)]
+def crowd(rows: int, rows_per_s: float) -> list[Planned]:
+    """As fast as in the burst, whose arrivals take their part of the machine. rows_per_s: about what is done."""
+    return [
+        Planned(place / (OVERLOAD * rows_per_s), TIER_STANDARD, text, BULK_TOKENS)
+        for place, text in enumerate(texts(CAPACITY_WAVES * rows))
+    ]
 
 
 def capacity(seen: Sequence[Seen], rows: int) -> float:
-    """Rows per second that come out of a full engine of so many rows, where all of these came at once."""
-    ended = sorted(each.seconds for each in seen if each.seconds is not None)
+    """Rows per second that come out of a full engine of so many rows, where more came than it could do."""
+    ended = sorted(each.planned.at_s + each.seconds for each in seen if each.seconds is not None)
     # While the first wave runs more is read than written, and while the last one does, nothing is read any more.
     return (len(ended) - 2 * rows) / (ended[-rows - 1] - ended[rows - 1])
 
