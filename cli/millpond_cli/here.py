@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from millpond_cli.configuration import configuration
 from millpond_cli.errors import CommandError
-from millpond_cli.setup.home import REPOSITORY, home
+from millpond_cli.setup.home import home
 from millpond_cli.stack import Addresses, State, running_state
 from millpond_core.settings import FILE_VARIABLE, STAND_IN, Settings, load
-
-CONFIGURATION = REPOSITORY / "config" / "millpond.yaml"
-"""What the stack's services read where nobody names another."""
 
 
 def state_here() -> State:
@@ -29,14 +27,6 @@ def addresses_here() -> Addresses:
     if state.phase != "ready":
         raise CommandError(f"the stack is {state.phase}: try again when ./millpond status says ready")
     return state.addresses
-
-
-def configuration(given: Path | None = None) -> Path:
-    """The file that the stack's services read."""
-    if given is not None:
-        return given.absolute()
-    inherited = os.environ.get(FILE_VARIABLE)
-    return Path(inherited).absolute() if inherited else CONFIGURATION
 
 
 def configuration_here(given: Path | None = None) -> Path:

@@ -23,7 +23,8 @@ from tritonclient.grpc import InferenceServerClient
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cli import metrics_page
-from millpond_cli.here import CONFIGURATION, settings_of
+from millpond_cli.configuration import SHIPPED
+from millpond_cli.here import settings_of
 from millpond_cli.stack import Stack, free_port_base
 from millpond_core import topics
 from millpond_core.envelope import BATCH_TOPICS, routed_record
@@ -106,7 +107,7 @@ def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
     traces = run / "spans.jsonl"
     environment = {"MILLPOND_TRACES_FILE": str(traces), "MILLPOND_BATCHER__OVERNIGHT_WAIT_S": "2"}
     config = run / "millpond.yaml"
-    shipped = yaml.safe_load(CONFIGURATION.read_text())
+    shipped = yaml.safe_load(SHIPPED.read_text())
     first = shipped["models"][0]
     shipped["models"].append({**{name: first[name] for name in first if name != "role"}, "name": OTHER})
     config.write_text(yaml.safe_dump(shipped))

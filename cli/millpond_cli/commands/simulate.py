@@ -14,10 +14,10 @@ from rich.table import Table
 
 from millpond_batcher.settings import BatcherSettings, policy_of
 from millpond_cli.commands.options import Config, existing
+from millpond_cli.configuration import configuration
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
 from millpond_cli.figures import show_targets, target, writable, write
-from millpond_cli.here import configuration
 from millpond_cli.setup.home import home
 from millpond_cli.simulation import engine_profile, trace
 from millpond_cli.simulation.simulation import Known, Outcome, Simulation, TooLong, figures, learned, least_replicas

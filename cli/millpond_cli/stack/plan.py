@@ -17,7 +17,7 @@ STAND_IN_KEY = "stand-in"
 class Facts:
     """What a plan depends on.
 
-    places: template name → path, see components.py. config: the services' configuration file, "" for none.
+    places: template name → path, see components.py. config: the services' configuration file.
     environment: variables of the person's, over which only the stack's own go.
     jaeger: whether its program is there, is being built, or neither. traces_file: where spans go meanwhile.
     missing_modules: of those that components name, the Python modules that are not installed.

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TextIO
 
+from millpond_cli.configuration import configuration
 from millpond_cli.setup.home import REPOSITORY, Home
 from millpond_cli.setup.progress import Report, print_line
 from millpond_cli.stack.addresses import Addresses
@@ -228,20 +229,12 @@ class Stack:
                 "jaeger_binary": str(self._home.jaeger_binary),
                 "milvus_binaries": str(self._home.milvus_binaries),
             },
-            config=self._configuration(config),
+            config=str(configuration(config, self._environment)),
             environment=self._environment,
             jaeger=jaeger,
             traces_file=str(self._trace_file.path),
             missing_modules=frozenset(module for module in modules if not _is_installed(module)),
         )
-
-    def _configuration(self, given: Path | None) -> str:
-        if given is not None:
-            return str(given.absolute())
-        if inherited := self._environment.get("MILLPOND_CONFIG"):
-            return str(Path(inherited).absolute())
-        own = REPOSITORY / "config" / "millpond.yaml"
-        return str(own) if own.exists() else ""
 
     def _take_lock(self) -> None:
         self._run.mkdir(parents=True, exist_ok=True)

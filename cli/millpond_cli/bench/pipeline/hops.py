@@ -18,8 +18,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from millpond_cli.bench.rounds import Series, interleaved
+from millpond_cli.configuration import SHIPPED
 from millpond_cli.errors import CommandError
-from millpond_cli.here import CONFIGURATION
 from millpond_cli.setup.leash import leashed
 from millpond_cli.stack import Addresses
 from millpond_core import topics
@@ -143,7 +143,7 @@ class Contest:
 
     def _settings(self, service: str, *, traced: bool) -> dict[str, str]:
         settings = {
-            FILE_VARIABLE: str(CONFIGURATION),
+            FILE_VARIABLE: str(SHIPPED),
             f"{PREFIX}KAFKA_BOOTSTRAP": self._kafka,
             f"{PREFIX}PARTITIONS": str(PARTITIONS),
             f"{PREFIX}HTTP_PORT": "0",

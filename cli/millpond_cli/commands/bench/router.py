@@ -25,11 +25,12 @@ from millpond_cli.bench import cpu_time
 from millpond_cli.bench.rounds import interleaved, ratio
 from millpond_cli.commands.eval.router import table
 from millpond_cli.commands.options import Config, PortBase, existing
+from millpond_cli.configuration import configuration
 from millpond_cli.demo import docstrings
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
 from millpond_cli.figures import writable, write
-from millpond_cli.here import configuration, settings_of
+from millpond_cli.here import settings_of
 from millpond_cli.offline_models import embed
 from millpond_cli.setup.home import Home, home
 from millpond_cli.setup.pieces import KAFKA, MODEL_FILES, MODELS
