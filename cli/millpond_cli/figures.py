@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,3 +50,9 @@ def show_targets(console: Console, targets: Sequence[Mapping[str, Any]]) -> None
         measured = f"{each['value']:,} {each['unit']}"
         table.add_row(each["name"], measured, f"{sign} {each['bound']:,}", "met" if is_met(each) else "not met")
     console.print(table)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that this share of all does not exceed (nearest rank). values: at least one, in any order."""
+    ordered = sorted(values)
+    return ordered[max(math.ceil(len(ordered) * share), 1) - 1]

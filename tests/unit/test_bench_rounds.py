@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from millpond_cli.bench.pipeline.hops import SLICES, WARM, rates, tracing_us
-from millpond_cli.bench.rounds import Series, interleaved, percentile, ratio
-from millpond_cli.figures import is_met, target
+from millpond_cli.bench.rounds import Series, interleaved, ratio
+from millpond_cli.figures import is_met, percentile, target
 
 
 def test_every_round_measures_each_contender_once_and_keeps_its_median() -> None:
@@ -37,9 +39,12 @@ def test_a_ratio_is_of_the_same_round() -> None:
     assert ratio(Series((1, 20)), Series((2, 10))) == Series((0.5, 2))
 
 
-@pytest.mark.parametrize(("share", "value"), [(0.5, 50), (0.99, 99), (1, 100), (0, 1)])
-def test_a_percentile_is_one_of_the_values(share: float, value: int) -> None:
-    assert percentile(list(range(100, 0, -1)), share) == value
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))
+def test_a_percentile_is_a_value_that_such_a_share_does_not_exceed(values: list[float], share: float) -> None:
+    found = percentile(values, share)
+    assert found in values
+    assert sum(value <= found for value in values) >= share * len(values)
+    assert sum(value < found for value in values) < share * len(values)
 
 
 def test_a_rate_is_of_what_came_after_the_first() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millpond.v1 import envelope_pb2, request_pb2, result_pb2
-from millpond_cli.demo.summary import Batches, as_json, costs, latencies, percentile, summarise, targets
+from millpond_cli.demo.summary import Batches, as_json, costs, latencies, summarise, targets
 from millpond_core.result import EXPIRED, Answer, Failure, result_of
 from millpond_core.settings import ModelSettings, Settings
 
@@ -63,13 +63,6 @@ def test_the_large_model_costs_its_batch_price_unless_somebody_waits() -> None:
     assert costs([waits], MODELS).hybrid == 10
     assert costs([can_wait], MODELS).hybrid == 1
     assert costs([from_cache], MODELS).hybrid == 0
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(1, 100))
-def test_a_percentile_is_a_value_that_so_many_do_not_exceed(values: list[float], percent: float) -> None:
-    found = percentile(values, percent)
-    assert found in values
-    assert sum(value <= found for value in values) >= percent / 100 * len(values)
 
 
 def test_latency_is_that_of_answers_by_tier() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -56,9 +55,3 @@ def interleaved(
 def ratio(first: Series, second: Series) -> Series:
     """Of two contenders, round by round: each round's figures were taken one soon after the other."""
     return Series(tuple(a / b for a, b in zip(first.medians, second.medians, strict=True)))
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that this share of all does not exceed (nearest rank). values: at least one, in any order."""
-    ordered = sorted(values)
-    return ordered[max(math.ceil(len(ordered) * share), 1) - 1]

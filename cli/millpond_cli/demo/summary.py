@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from millpond.v1 import request_pb2, result_pb2
+from millpond_cli.figures import percentile
 from millpond_core.cost import Price, cost, dollars
 from millpond_core.envelope import TIER_WORDS
 from millpond_core.errors import Code
@@ -127,16 +127,10 @@ def latencies(results: Iterable[result_pb2.Result]) -> Mapping[str, Latency]:
         if result.status == result_pb2.STATUS_OK:
             found[TIER_WORDS[result.decision.tier]].append(result.timings_ms["total"])
     return {
-        tier: Latency(len(times), percentile(times, 50), percentile(times, 95))
+        tier: Latency(len(times), percentile(times, 0.5), percentile(times, 0.95))
         for tier, times in found.items()
         if times
     }
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The least of the values that at least so many in a hundred do not exceed: nearest rank. values: not empty."""
-    rank = math.ceil(percent / 100 * len(values))
-    return sorted(values)[max(rank, 1) - 1]
 
 
 def usage_of(results: Iterable[result_pb2.Result]) -> Tokens:

@@ -19,7 +19,7 @@ from millpond_batcher.backlog import Waiting
 from millpond_batcher.cost_model import WINDOW, Cost, Costs, Ran
 from millpond_batcher.limit import Limit
 from millpond_batcher.plan import Batch, Policy, Wait, backlog_of
-from millpond_cli.bench.rounds import percentile
+from millpond_cli.figures import percentile
 from millpond_cli.simulation.engine import Running, SimulatedEngine
 from millpond_cli.simulation.engine_profile import EngineProfile
 from millpond_cli.simulation.trace import TIERS, Arrival

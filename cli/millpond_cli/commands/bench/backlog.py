@@ -18,12 +18,11 @@ from rich.console import Console
 
 from millpond.v1 import result_pb2
 from millpond_cli import metrics_page, stack
-from millpond_cli.bench.rounds import percentile
 from millpond_cli.client import Results
 from millpond_cli.commands.options import PortBase
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
-from millpond_cli.figures import show_targets, target, writable, write
+from millpond_cli.figures import percentile, show_targets, target, writable, write
 from millpond_cli.here import settings_of
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown

@@ -22,12 +22,12 @@ from millpond_cli import stack
 from millpond_cli.bench.batcher import direct
 from millpond_cli.bench.batcher.direct import Ask, Ran
 from millpond_cli.bench.batcher.pond import Pond, pond
-from millpond_cli.bench.rounds import Series, percentile, ratio
+from millpond_cli.bench.rounds import Series, ratio
 from millpond_cli.commands.options import PortBase
 from millpond_cli.demo import docstrings
 from millpond_cli.demo.docstrings import Text
 from millpond_cli.environment import environment
-from millpond_cli.figures import show_targets, target, writable, write
+from millpond_cli.figures import percentile, show_targets, target, writable, write
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown
 from millpond_cli.setup.set_up import ready

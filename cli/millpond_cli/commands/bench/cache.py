@@ -20,12 +20,11 @@ from millpond_cli.bench.cache import entries, rival
 from millpond_cli.bench.cache.entries import CHUNK, Texts
 from millpond_cli.bench.cache.measured import AT_ONCE, POLL, Measured
 from millpond_cli.bench.cache.rival import GptCacheMeasured
-from millpond_cli.bench.rounds import percentile
 from millpond_cli.commands.options import PortBase
 from millpond_cli.demo import docstrings
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
-from millpond_cli.figures import show_targets, target, writable, write
+from millpond_cli.figures import percentile, show_targets, target, writable, write
 from millpond_cli.offline_models import embed
 from millpond_cli.setup.home import Home, home
 from millpond_cli.setup.pieces import GPTCACHE, MILVUS, MODEL_FILES, MODELS

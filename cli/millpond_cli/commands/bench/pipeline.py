@@ -15,10 +15,10 @@ from rich.table import Table
 from millpond_cli import stack
 from millpond_cli.bench.pipeline.hops import PARTITIONS, RECORDS, Contest, tracing_us
 from millpond_cli.bench.pipeline.latency import BULK_PER_S, Probe
-from millpond_cli.bench.rounds import LEAST_ROUNDS, Series, percentile, ratio
+from millpond_cli.bench.rounds import LEAST_ROUNDS, Series, ratio
 from millpond_cli.commands.options import PortBase
 from millpond_cli.environment import environment
-from millpond_cli.figures import show_targets, target, writable, write
+from millpond_cli.figures import percentile, show_targets, target, writable, write
 from millpond_cli.here import settings_of
 from millpond_cli.setup.home import Home, home
 from millpond_cli.setup.progress import shown

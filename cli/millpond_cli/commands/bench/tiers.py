@@ -28,11 +28,10 @@ from millpond_cli.bench.batcher import direct, dynamic
 from millpond_cli.bench.batcher.direct import Ask
 from millpond_cli.bench.batcher.dynamic import Call
 from millpond_cli.bench.batcher.pond import Pond, pond
-from millpond_cli.bench.rounds import percentile
 from millpond_cli.commands.options import PortBase
 from millpond_cli.demo import docstrings
 from millpond_cli.environment import environment
-from millpond_cli.figures import show_targets, target, writable, write
+from millpond_cli.figures import percentile, show_targets, target, writable, write
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown
 from millpond_cli.setup.set_up import ready
