@@ -25,6 +25,7 @@ from millpond_cache.thresholds import Judged, Thresholds
 from millpond_core.clock import ManualClock
 from millpond_core.embedder import Embedder
 from millpond_core.telemetry import Tracing
+from millpond_core.validate import Limits
 
 NOW = 1_800_000_000.0
 SETTINGS = CacheSettings(lookup_timeout_s=60)
@@ -59,6 +60,7 @@ async def served(store: Store) -> AsyncGenerator[str]:
         embedder,
         Tracing(),
         clock,
+        Limits(),
     )
     async with serving(server, "127.0.0.1", 0) as port:
         yield f"127.0.0.1:{port}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, StrictBool
 
 from millpond_cache.agreement import shipped_agreement
 from millpond_cache.budget import shipped_calibration
@@ -26,7 +27,7 @@ from millpond_cache.trial import (
     outcomes,
     thresholds_of,
 )
-from millpond_cli.errors import CommandError
+from millpond_cli import json_rows
 from millpond_cli.offline_models import embed, verify
 from millpond_cli.setup.home import Home
 from millpond_cli.setup.progress import Report
@@ -97,17 +98,17 @@ class Trial:
             }
 
 
+class PairRow(BaseModel):
+    """A line of a file of pairs: {"a": text, "b": text, "same": 0 or 1}."""
+
+    a: str = Field(max_length=MOST_CHARACTERS)
+    b: str = Field(max_length=MOST_CHARACTERS)
+    same: StrictBool | Literal[0, 1]
+
+
 def read_pairs(path: Path) -> list[Pair]:
     """Raises CommandError, which names the line."""
-    if not path.is_file():
-        raise CommandError(f"{path}: there is no such file")
-    pairs: list[Pair] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
-        if line.strip():
-            pairs.append(_pair(line, f"{path}, line {number}"))
-    if not pairs:
-        raise CommandError(f"{path}: there is no pair in it")
-    return pairs
+    return [Pair(row.a, row.b, bool(row.same)) for row in json_rows.read(path, PairRow)]
 
 
 def tried(files: Mapping[str, Sequence[Pair]], home: Home, report: Report) -> dict[str, Trial]:
@@ -153,16 +154,3 @@ def targets(name: str, trial: Trial) -> list[dict[str, Any]]:
     ]
     some = {"name": f"{name}: recall", "value": trial.outcomes(SHIPPED_BUDGET).recall, "unit": "share of same pairs"}
     return [*kept, {**some, "bound": 1e-6, "better": "higher"}]
-
-
-def _pair(line: str, where: str) -> Pair:
-    try:
-        row = json.loads(line)
-        cached, asked, same = row["a"], row["b"], row["same"]
-    except (ValueError, KeyError, TypeError) as failure:
-        raise CommandError(f'{where}: needs {{"a": text, "b": text, "same": 0 or 1}}') from failure
-    if not isinstance(cached, str) or not isinstance(asked, str) or same not in (0, 1):
-        raise CommandError(f'{where}: "a" and "b" are texts, and "same" is 0 or 1')
-    if max(len(cached), len(asked)) > MOST_CHARACTERS:
-        raise CommandError(f"{where}: a text has over {MOST_CHARACTERS} characters")
-    return Pair(cached, asked, bool(same))

@@ -59,6 +59,11 @@ def settings_of(addresses: Addresses) -> Settings:
     return _settings(_told(addresses)).model_copy(update=where)
 
 
+def settings_here() -> Settings:
+    """Those of the stack here; where none is up, of one that would be started. Exit status 2 for a wrong one."""
+    return _settings(configuration_here())
+
+
 def _told(addresses: Addresses) -> Path | None:
     """The file that the stack's services were told to read."""
     return Path(addresses.config) if addresses.config else None

@@ -33,9 +33,14 @@ def read(path: Path, row: type[R]) -> Sequence[R]:
         if not line.strip():
             continue
         try:
-            rows.append(row.model_validate(json.loads(line)))
+            value = json.loads(line)
+            # Python's strings may have what no text has, and UTF-8 does not write: half of a surrogate pair.
+            json.dumps(value, ensure_ascii=False).encode()
+            rows.append(row.model_validate(value))
         except json.JSONDecodeError as failure:
             raise CommandError(f"{path}: line {number} is not JSON: {failure.msg}") from None
+        except UnicodeEncodeError:
+            raise CommandError(f"{path}: line {number} has half of a surrogate pair, which is no character") from None
         except RecursionError:
             raise CommandError(f"{path}: line {number} is nested too deeply") from None
         except ValidationError as failure:

@@ -33,8 +33,8 @@ WORDS: Mapping[str, Word] = {"cancel_batch": "cancel", "hold_batch": "hold", "re
 """By the action's name in `Control`."""
 
 
-MOST_PREFIX = 512
-"""Characters of what questions may be said to begin with: an order must fit into a record."""
+MOST_CHARACTERS = 512
+"""Of each text of an order to forget answers, as of a request's metadata: an order must fit into a record."""
 
 Invalidated = Callable[[control_pb2.Invalidate, float], None]
 """Hears an order to forget answers, and when it was given: seconds since 1970, as its record says."""
@@ -117,8 +117,13 @@ def check(order: control_pb2.Invalidate) -> None:
         raise Refused(Code.INVALID_FIELD, "all_tenants: say which, by older_than, model, tag, prefix or source_id")
     if order.source_id and not is_id(order.source_id):
         raise Refused(Code.INVALID_FIELD, "source_id: must be the id of a request")
-    if len(order.prefix) > MOST_PREFIX:
-        raise Refused(Code.INVALID_FIELD, f"prefix: has over {MOST_PREFIX} characters")
+    for name in ("tag", "prefix", "model", "by", "order"):
+        if len(getattr(order, name)) > MOST_CHARACTERS:
+            raise Refused(Code.INVALID_FIELD, f"{name}: has over {MOST_CHARACTERS} characters")
+    try:
+        order.older_than.ToDatetime()
+    except ValueError:
+        raise Refused(Code.INVALID_FIELD, "older_than: must be a time in the years 1 to 9999") from None
 
 
 def _cancelled_by(cancel: control_pb2.Cancel) -> bytes:

@@ -77,15 +77,20 @@ def validate(request: request_pb2.Request, limits: Limits, models: Collection[st
     An empty id, tenant or model is one that was left out, and may be filled in before or after.
     Raises Refused with the path of the field; with DEADLINE_PASSED where the result is to be `expired`.
     """
+    check_fields(request, limits)
+    if request.model and request.model not in models:
+        raise Refused(Code.UNKNOWN_MODEL, f"model: {request.model[:64]!r} is none of {', '.join(sorted(models))}")
+    _check_deadline(request, limits, now)
+
+
+def check_fields(request: request_pb2.Request, limits: Limits) -> None:
+    """What can be said of a request by itself, whatever the models and the time. Raises as `validate` does."""
     _check_identity(request)
     _check_messages(request, limits)
     _check_params(request.params, limits)
     _check_metadata(request, limits)
-    if request.model and request.model not in models:
-        raise Refused(Code.UNKNOWN_MODEL, f"model: {request.model[:64]!r} is none of {', '.join(sorted(models))}")
     if request.cache.ttl_s > limits.max_ttl_s:
         raise Refused(Code.INVALID_FIELD, f"cache.ttl_s: must be at most {limits.max_ttl_s} seconds")
-    _check_deadline(request, limits, now)
 
 
 def has_valid_metadata(request: request_pb2.Request, limits: Limits) -> bool:

@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 from millpond_cache.memory_store import MemoryStore
 from millpond_cache.milvus_store import MilvusStore
 from millpond_cache.partition import MAX_TEXT_BYTES, Space
-from millpond_cache.store import MAX_OUTPUT_BYTES, Candidate, Entry, Lesson, Store, StoreRefused, StoreUnavailable
+from millpond_cache.store import (
+    MAX_OUTPUT_BYTES,
+    Candidate,
+    Entry,
+    Lesson,
+    Store,
+    StoreRefused,
+    StoreUnavailable,
+    Which,
+)
 from millpond_cli.stack import Stack, free_port_base
 
 HOME = Path(os.environ.get("MILLPOND_HOME") or Path(__file__).resolve().parents[2] / ".millpond")
@@ -213,6 +222,24 @@ async def test_a_slice_has_what_an_entry_is_worth_and_what_is_dropped_is_gone(st
     await store.drop([])
 
 
+@pytest.mark.parametrize("mark", ["", "_", "%", "\\", "\\%", '"', "'", "\n", "*", "z", "\ud7ff", "ü", "\U0010ffff"])
+async def test_a_prefix_stands_for_itself_and_nothing_else(store: Store, mark: str) -> None:
+    place = space(fresh("acme"))
+    texts = [f"{mark}{rest}" for rest in ("", "%", "a", "\U0010ffff")]
+    others = ["", "a", "b%", "zz", "_a", "%", "\ue000", "\U0010fffe"]
+    known = [entry(place, text) for text in [f"begins {each}" for each in dict.fromkeys([*texts, *others])]]
+    await learned(store, [Lesson(each, vector(number)) for number, each in enumerate(known)])
+    which = Which(tenant=place.tenant, prefix=f"begins {mark}")
+    assert await store.count(which) == sum(map(which.fits, known)) >= len(texts)
+
+
+async def test_a_key_is_no_expression(store: Store) -> None:
+    await learned(store, [Lesson(entry(space(fresh("acme"))), vector(1))])
+    for key in ("a'] or key != '' or key in ['b", 'a"] or key != "" or key in ["b', "\\", "%"):
+        assert await store.get([key]) == {}
+        await store.drop([key])
+
+
 async def test_learning_twice_is_as_learning_once(store: Store) -> None:
     place = space(fresh("acme"))
     lesson = Lesson(entry(place), vector(1))
@@ -276,10 +303,17 @@ async def test_a_vector_that_does_not_fit_is_refused(milvus: str) -> None:
 async def test_a_collection_of_other_vectors_is_named(milvus: str) -> None:
     first = MilvusStore(milvus, DIMENSION)
     await first.prepare()
-    await first.close()
     other = MilvusStore(milvus, 768)
+    known = entry(space(fresh("acme")))
+    with pytest.raises(StoreUnavailable, match="not looked at"):
+        await other.learn([Lesson(known, None)])
     with pytest.raises(StoreUnavailable, match=r"384 numbers.*cache\.dimension is 768"):
         await other.prepare()
+    await learned(first, [Lesson(known, vector(1))])
+    with pytest.raises(StoreUnavailable, match="384 numbers"):
+        await other.learn([Lesson(known, None)])
+    assert await first.get([known.key]) == {known.key: known}
+    await first.close()
     await other.close()
 
 

@@ -157,6 +157,17 @@ async def test_exact_and_semantic_hits_and_misses_come_in_the_order_asked() -> N
     ]
 
 
+async def test_an_exact_answer_that_has_expired_does_not_stand_before_one_by_meaning() -> None:
+    setting = Setting()
+    kept = lesson(asked())
+    gone = replace(kept, entry=replace(kept.entry, expires_at=int(NOW) - 1))
+    await setting.store.learn([gone])
+    async with setting.watched():
+        assert await setting.codes(asked()) == ["cache.miss.empty"]
+        await setting.store.learn([lesson(asked("how deep is a sea"))])
+        assert await setting.codes(asked()) == ["cache.semantic"]
+
+
 async def test_many_are_looked_up_in_few_calls() -> None:
     setting = Setting()
     many = [asked(f"how deep is sea {number % 10}", tenant) for number in range(50) for tenant in ("a", "b")]

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from cache_served import asked
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from millpond.v1 import control_pb2, request_pb2, result_pb2, services_pb2
 from millpond_cache.memory_store import MemoryStore
@@ -25,10 +26,18 @@ class AwayStore(MemoryStore):
         raise StoreUnavailable("away")
 
 
-def put(text: str = "How deep is the sea?", id: str = "r-1", tenant: str = "acme") -> services_pb2.PutRequest:
+def put(
+    text: str = "How deep is the sea?", id: str = "r-1", tenant: str = "acme", tag: str = "sea", ttl_s: int = 0
+) -> services_pb2.PutRequest:
     message = request_pb2.Message(role="user", content=text)
     return services_pb2.PutRequest(
-        request=request_pb2.Request(id=id, tenant=tenant, messages=[message], metadata={"cache_tag": "sea"}),
+        request=request_pb2.Request(
+            id=id,
+            tenant=tenant,
+            messages=[message],
+            metadata={"cache_tag": tag},
+            cache=request_pb2.CacheOptions(ttl_s=ttl_s),
+        ),
         model="small",
         output=result_pb2.Output(text="Deep.", finish_reason="stop"),
         usage=result_pb2.Usage(input_tokens=6, output_tokens=2),
@@ -82,6 +91,13 @@ async def test_what_is_invalidated_is_counted_first_and_then_gone(order: control
         assert (await stub.Lookup(look(put()))).HasField("answer") != fits
 
 
+async def test_a_tag_that_is_longer_than_what_is_kept_of_it_finds_its_answers() -> None:
+    tag = "ü" * 300
+    async with asked(MemoryStore()) as stub:
+        await stub.Put(put(tag=tag))
+        assert (await stub.Invalidate(control_pb2.Invalidate(tenant="acme", tag=tag))).entries == 1
+
+
 @pytest.mark.parametrize(
     ("order", "word"),
     [
@@ -91,6 +107,10 @@ async def test_what_is_invalidated_is_counted_first_and_then_gone(order: control
         (control_pb2.Invalidate(all_tenants=True), "older_than"),
         (control_pb2.Invalidate(tenant="a/b"), "tenant"),
         (control_pb2.Invalidate(tenant="acme", prefix="x" * 513), "prefix"),
+        (control_pb2.Invalidate(tenant="acme", tag="x" * 513), "tag"),
+        (control_pb2.Invalidate(tenant="acme", by="x" * 513), "by"),
+        (control_pb2.Invalidate(tenant="acme", older_than=Timestamp(seconds=2**61)), "older_than"),
+        (control_pb2.Invalidate(tenant="acme", older_than=Timestamp(nanos=-7)), "older_than"),
     ],
 )
 async def test_an_order_that_does_not_say_what_is_meant_is_refused(order: control_pb2.Invalidate, word: str) -> None:
@@ -158,7 +178,10 @@ async def test_what_is_no_request_is_refused_by_its_name() -> None:
             stub.Put(nothing),
             stub.Lookup(services_pb2.LookupRequest()),
             stub.Feedback(services_pb2.FeedbackRequest()),
-            stub.Recall(services_pb2.RecallRequest(keys=["k"] * 2000)),
+            stub.Recall(services_pb2.RecallRequest(keys=["0" * 64] * 2000)),
+            stub.Recall(services_pb2.RecallRequest(keys=["a'] or key != '' or key in ['b"])),
+            stub.Lookup(look(put(tenant="a/b c\n"))),
+            stub.Put(put(ttl_s=1 << 40)),
         ):
             code, details = await refused(call)
             assert code is grpc.StatusCode.INVALID_ARGUMENT

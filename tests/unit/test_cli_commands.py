@@ -78,7 +78,7 @@ def test_route_decides_by_the_settings_of_the_stack_that_is_up(tmp_path: Path) -
         (["cache", "invalidate", "--all", "--tag", "a"], "or --all"),
         (["cache", "feedback", "r-1", "--wrong"], "no stack is up"),
         (["cache", "warm", "none.jsonl"], "No such file"),
-        (["eval", "cache", "none.jsonl"], "no such file"),
+        (["eval", "cache", "none.jsonl"], "No such file"),
         (["eval", "cache", "none.jsonl", "--json", "none/out.json"], "no such folder"),
         (["demo", "--json", "none/out.json"], "no such folder"),
         (["demo", "--json", "."], "--json .: is a folder, not a file"),

@@ -37,7 +37,13 @@ def test_a_pair_may_have_any_separator_in_its_texts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "wrong"), [("[" * 100_000, "nested too deeply"), ("{", "is not JSON"), ("{}", "text")]
+    ("line", "wrong"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ("{", "is not JSON"),
+        ("{}", "text"),
+        (json.dumps({"text": "\ud800"}), "surrogate"),
+    ],
 )
 def test_what_is_no_row_is_named_by_its_line(tmp_path: Path, line: str, wrong: str) -> None:
     path = tmp_path / "rows.jsonl"

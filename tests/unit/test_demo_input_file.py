@@ -8,6 +8,9 @@ import pytest
 
 from millpond_cli.demo.input_file import read
 from millpond_cli.errors import CommandError
+from millpond_core.validate import Limits
+
+SOUND = '{"messages": [{"role": "user", "content": "hi"}]}'
 
 
 def file_of(folder: Path, *lines: str | bytes) -> Path:
@@ -30,7 +33,9 @@ def test_an_object_with_wrong_fields_is_sent_since_its_result_says_what_is_wrong
 
 def test_where_nobody_reads_its_result_it_is_named_before_anything_is_sent(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="line 2: colour"):
-        read(file_of(tmp_path, '{"messages": []}', '{"messages": [], "colour": 1}'), None, strict=True)
+        read(file_of(tmp_path, SOUND, '{"messages": [], "colour": 1}'), None, strict=Limits())
+    with pytest.raises(CommandError, match="line 2: messages"):
+        read(file_of(tmp_path, SOUND, '{"messages": []}'), None, strict=Limits())
 
 
 @pytest.mark.parametrize("line", ["not JSON", "[1, 2]", b'{"id": "\xff"}', '"text"', "{"])

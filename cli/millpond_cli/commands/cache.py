@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from millpond.v1 import control_pb2, result_pb2, services_pb2, services_pb2_grpc
 from millpond_cli.client import SERVICE, Requests, Results
 from millpond_cli.demo import input_file
 from millpond_cli.errors import CommandError
-from millpond_cli.here import addresses_here, settings_of
+from millpond_cli.here import addresses_here, settings_here, settings_of
 from millpond_core.cost import dollars, synchronous_cost
 from millpond_core.identity import NO_TENANT
 from millpond_core.telemetry import start_tracing
@@ -47,9 +48,11 @@ def stats(
     console = Console()
     share = found.hits / found.lookups if found.lookups else 0.0
     print(f"{found.lookups} look-ups, {found.hits} hits ({share:.1%})")
-    interval = f"95 % interval {found.error_low:.1%} to {found.error_high:.1%}" if found.judged else "none was sampled"
+    alone = (
+        f"by these alone {found.error_low:.1%} to {found.error_high:.1%} (95 %)" if found.judged else "none was sampled"
+    )
     called = f"{found.wrong} of {found.judged} sampled were called wrong"
-    print(f"estimated error of hits {found.error:.2%}: {called}; {interval}")
+    print(f"estimated error of hits {found.error:.2%}, from the budget and what was sampled: {called}; {alone}")
     if found.reported:
         print(f"people said of {found.reported} answers what they were: {found.reported_wrong} wrong")
     saved = f"{found.input_tokens_saved} tokens read and {found.output_tokens_saved} written"
@@ -127,7 +130,7 @@ def warm(
     wait_s: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for their results.")] = 0,
 ) -> None:
     """Send requests in the overnight tier, so that whoever asks the same by day is answered by the cache."""
-    demands = input_file.read(file, None, strict=True)
+    demands = input_file.read(file, None, strict=settings_here().limits)
     addresses = addresses_here()
     settings = settings_of(addresses)
     tracing = start_tracing(SERVICE, otlp_endpoint=settings.otlp_endpoint, traces_file=settings.traces_file)
@@ -137,8 +140,12 @@ def warm(
                 waiting = {requests.send(overnight(demand.body), demand.key) for demand in demands}
             print(f"{len(waiting)} requests sent, to be answered in the overnight tier")
             if wait_s:
-                left = await_results(results, waiting, wait_s)
-                print(f"{len(waiting) - left} answered, {left} still to come")
+                became = await_results(results, waiting, wait_s)
+                failed = became.total() - became[result_pb2.STATUS_OK]
+                told = f"{became[result_pb2.STATUS_OK]} answered, {failed} failed"
+                print(f"{told}, {len(waiting) - became.total()} still to come")
+                if failed:
+                    raise SystemExit(1)
     finally:
         tracing.close()
 
@@ -149,13 +156,16 @@ def overnight(body: bytes) -> bytes:
     return orjson.dumps({**given, "tier": given.get("tier") or "overnight"})
 
 
-def await_results(results: Results, waiting: set[str], wait_s: float) -> int:
-    """How many of these traces have no result after so many seconds."""
+def await_results(results: Results, waiting: set[str], wait_s: float) -> Counter[result_pb2.Status]:
+    """What became of those of these traces that have a result within so many seconds."""
     until = datetime.now(UTC) + timedelta(seconds=wait_s)
-    left = set(waiting)
+    left, became = set(waiting), Counter[result_pb2.Status]()
     while left and (left_s := (until - datetime.now(UTC)).total_seconds()) > 0:
-        left -= {result.trace_id for result in results.take(left_s)}
-    return len(left)
+        for result in results.take(left_s):
+            if result.trace_id in left:
+                left.remove(result.trace_id)
+                became[result.status] += 1
+    return became
 
 
 def who() -> str:
@@ -175,4 +185,4 @@ def asked(address: str) -> Generator[Any]:
         except grpc.RpcError as failure:
             if failure.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS):
                 raise CommandError(str(failure.details())) from None
-            raise CommandError(f"the cache at {address} does not answer: {failure.code().name}", 1) from None
+            raise CommandError(f"the cache at {address}: {failure.code().name}: {failure.details()}", 1) from None

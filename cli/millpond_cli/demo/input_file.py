@@ -10,15 +10,17 @@ from millpond_cli.demo.workload import Demand
 from millpond_cli.errors import CommandError
 from millpond_core import json_codec
 from millpond_core.codec import READ_LIMIT_BYTES
-from millpond_core.errors import Code, Malformed
+from millpond_core.errors import Code, Malformed, Refused
 from millpond_core.identity import NO_TENANT, key_of
+from millpond_core.validate import Limits, check_fields
 
 
-def read(path: Path, at_most: int | None, *, strict: bool = False) -> Sequence[Demand]:
+def read(path: Path, at_most: int | None, *, strict: Limits | None = None) -> Sequence[Demand]:
     """The requests of its first lines, sent as they stand.
 
     A line that is an object with wrong fields is sent too: its error result says what is wrong. One that could get no
-    result at all is named before anything is sent; strict: so is one with wrong fields. Raises CommandError.
+    result at all is named before anything is sent; strict: so is one with wrong fields, or beyond these bounds. Raises
+    CommandError.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -33,8 +35,8 @@ def read(path: Path, at_most: int | None, *, strict: bool = False) -> Sequence[D
         try:
             demand = demand_of(line, number)
             if strict:
-                json_codec.decode(line, request_pb2.Request)
-        except Malformed as wrong:
+                check_fields(json_codec.decode(line, request_pb2.Request), strict)
+        except (Malformed, Refused) as wrong:
             raise CommandError(f"{path}, line {number}: {wrong}") from None
         if demand.key is not None and (first := line_of.setdefault(demand.key, number)) != number:
             raise CommandError(

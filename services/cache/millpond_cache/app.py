@@ -100,6 +100,7 @@ async def serve(settings: CacheServiceSettings, runtime: Runtime) -> None:
         embedder,
         runtime.tracing,
         runtime.clock,
+        settings.limits,
     )
     async with serving(server, settings.grpc_host, settings.grpc_port) as port:
         logger.info("look-ups and orders are served", extra={"grpc_port": port})

@@ -10,7 +10,7 @@ from millpond.v1 import envelope_pb2, request_pb2, result_pb2
 from millpond_cache.cacheable import CacheabilityHead
 from millpond_cache.partition import question_of
 from millpond_cache.settings import CacheSettings
-from millpond_cache.store import MAX_OUTPUT_BYTES, MAX_TAG_BYTES, Entry, Lesson
+from millpond_cache.store import MAX_OUTPUT_BYTES, Entry, Lesson, kept_tag
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,7 @@ def lesson_of(learned: envelope_pb2.Learned, keeping: Keeping, now: float) -> Le
 
 def tag_of(request: request_pb2.Request) -> str:
     """By which the answer may be forgotten together with others: what its metadata calls "cache_tag"."""
-    tag = request.metadata.get("cache_tag", "")
-    return tag.encode()[:MAX_TAG_BYTES].decode(errors="ignore")
+    return kept_tag(request.metadata.get("cache_tag", ""))
 
 
 def is_varied(request: request_pb2.Request, max_temperature: float) -> bool:

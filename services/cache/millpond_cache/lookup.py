@@ -176,7 +176,9 @@ class Lookup:
     async def _ask_store(self, questions: Sequence[Question], known: _Found, now: float) -> None:
         """Fills in what is known as it comes, so that what came in time is used. Raises StoreUnavailable."""
         exact = await self._store.get(list({each.key for each in questions}))
-        known.exact.update({key: entry for key, entry in exact.items() if not self._forgotten.hides(entry)})
+        known.exact.update(
+            {key: entry for key, entry in exact.items() if entry.expires_at > now and not self._forgotten.hides(entry)}
+        )
         spaces: dict[Space, list[Question]] = defaultdict(list)
         for each in questions:
             if each.vector is None:

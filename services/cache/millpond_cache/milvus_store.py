@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, fields
 from math import floor
@@ -55,6 +56,9 @@ SEARCH = {"metric_type": "COSINE", "params": {"ef": 64}}
 BATCH_ROWS = 500
 """Entries in one upsert: some 10 MB at worst-case answers of 16 KB, under Milvus's 64 MB."""
 
+FIRST_SURROGATE, AFTER_SURROGATES = 0xD800, 0xE000
+"""Between them no code point is a character."""
+
 REFUSALS = (1100, 65535)
 """Milvus's codes for what does not become right by trying again: an invalid parameter, and (2.3) data that does not
 fit, which it calls unexpected. One that came of something else loses an entry, where trying for ever would lose all."""
@@ -79,11 +83,13 @@ class MilvusStore:
         self._client = AsyncMilvusClient(address, token=token, timeout=CALL_S)
         self._no_vector = np.eye(1, dimension, dtype=np.float32)[0]
         """Every row has a vector in Milvus 2.3. No embedder's name is empty, so this one is in no space."""
+        self._unfit: str | None = f"the collection {collection} was not looked at yet"
+        """Why nothing is to be written: where the vectors have another dimension, what stands there would be lost."""
         self._freed: list[str] | None = None
         """While the collection is rebuilt: conditions of what was freed since that began."""
 
     async def prepare(self) -> None:
-        """Raises StoreUnavailable too where a collection stands that has another dimension."""
+        """Raises StoreUnavailable too where a collection stands that has another dimension; nothing is learned then."""
         if not await self._ask(self._client.has_collection(self._collection)):
             first = f"{self._collection}_1"
             # Of a start that did not come as far as the alias.
@@ -95,16 +101,19 @@ class MilvusStore:
             int(field["params"]["dim"]) for field in described["fields"] if field["type"] == DataType.FLOAT_VECTOR
         )
         if dimension != self._dimension:
-            raise StoreUnavailable(
+            self._unfit = (
                 f"the collection {self._collection} has vectors of {dimension} numbers, and cache.dimension is "
                 f"{self._dimension}: set it to the embedder's; where that is a new one, run ./millpond cache reindex"
             )
+            raise StoreUnavailable(self._unfit)
         await self._ask(self._client.load_collection(self._collection, timeout=CREATION_S))
+        self._unfit = None
 
     async def get(self, keys: Sequence[str]) -> dict[str, Entry]:
         if not keys:
             return {}
-        rows = await self._ask(self._client.query(self._collection, ids=list(keys), output_fields=_FIELDS))
+        # Not by `ids`: pymilvus puts them between quotes as they are.
+        rows = await self._ask(self._client.query(self._collection, filter=_keyed(keys), output_fields=_FIELDS))
         return {row["key"]: _entry(row) for row in rows}
 
     async def nearest(
@@ -125,6 +134,8 @@ class MilvusStore:
         return [[Candidate(_entry(hit["entity"]), float(hit["distance"])) for hit in hits] for hits in found]
 
     async def learn(self, lessons: Sequence[Lesson]) -> None:
+        if self._unfit:
+            raise StoreUnavailable(self._unfit)
         rows = [self._row(lesson) for lesson in lessons]
         await self._put(self._collection, rows)
 
@@ -133,7 +144,7 @@ class MilvusStore:
             batch = list(rows[first : first + BATCH_ROWS])
             # Not upsert: up to 2.3.10 it puts a row into another partition than its partition key's, where no filter
             # by tenant finds it (milvus-io/milvus#30773). A crash in between leaves a miss, and Kafka says it again.
-            await self._ask(self._client.delete(collection, ids=[row["key"] for row in batch]))
+            await self._ask(self._client.delete(collection, filter=_keyed([row["key"] for row in batch])))
             await self._ask(self._client.insert(collection, batch))
 
     async def count(self, which: Which) -> int:
@@ -153,7 +164,7 @@ class MilvusStore:
 
     async def drop(self, keys: Sequence[str]) -> None:
         for first in range(0, len(keys), BATCH_ROWS):
-            await self._free(f"key in {json.dumps(list(keys[first : first + BATCH_ROWS]))}")
+            await self._free(_keyed(keys[first : first + BATCH_ROWS]))
 
     async def forget_expired(self, now: float) -> None:
         await self._free(f"expires_at <= {floor(now)}")
@@ -278,6 +289,10 @@ class MilvusStore:
             raise StoreUnavailable(str(failure)) from failure
 
 
+def _keyed(keys: Sequence[str]) -> str:
+    return f"key in {json.dumps(list(keys))}"
+
+
 def _beginning(prefix: str) -> str:
     return f'key like "{prefix}%"' if prefix else _condition(Which())
 
@@ -290,12 +305,22 @@ def _condition(which: Which) -> str:
         if (value := getattr(which, name))
     ]
     if which.prefix:
-        # What stands for any text in a pattern stands for itself in a prefix.
-        escaped = which.prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        conditions.append(f"text like {json.dumps(escaped + '%', ensure_ascii=False)}")
+        # Not by `like`: Milvus 2.3 knows no escape for what stands for any text in a pattern.
+        conditions.append(f"text >= {json.dumps(which.prefix, ensure_ascii=False)}")
+        if end := _after(which.prefix):
+            conditions.append(f"text < {json.dumps(end, ensure_ascii=False)}")
     if which.older_than is not None:
         conditions.append(f"answered_at < {which.older_than!r}")
     return " and ".join(conditions) or 'key != ""'
+
+
+def _after(prefix: str) -> str:
+    """The least text that is greater than all that begin so, by code points as by bytes of UTF-8; "" where none is."""
+    kept = prefix.rstrip(chr(sys.maxunicode))
+    if not kept:
+        return ""
+    following = ord(kept[-1]) + 1
+    return kept[:-1] + chr(AFTER_SURROGATES if following == FIRST_SURROGATE else following)
 
 
 def _entry(row: dict[str, Any]) -> Entry:

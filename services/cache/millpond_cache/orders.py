@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from millpond.v1 import control_pb2
 from millpond_cache.recent import Forgotten, Recent
-from millpond_cache.store import Store, StoreRefused, StoreUnavailable, Which
+from millpond_cache.store import Store, StoreRefused, StoreUnavailable, Which, kept_tag
 from millpond_core.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def which_of(order: control_pb2.Invalidate, given_s: float) -> Which:
     return Which(
         tenant=order.tenant,
         source_id=order.source_id,
-        tag=order.tag,
+        tag=kept_tag(order.tag),
         prefix=order.prefix,
         model=order.model,
         older_than=min(order.older_than.ToNanoseconds() / 1e9, bound_s) if order.HasField("older_than") else bound_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -40,6 +41,7 @@ from millpond_core.identity import is_id, is_tenant
 from millpond_core.result import Answer
 from millpond_core.settings import WrongSetting
 from millpond_core.telemetry import Tracing
+from millpond_core.validate import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,9 @@ LARGEST_MESSAGE = 8 << 20
 
 MOST_RECALLED = 1024
 """Keys of one call: more than a batch has."""
+
+
+KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class CacheServer(services_pb2_grpc.CacheServiceServicer):
@@ -73,6 +78,7 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
         embedder: Embedder,
         tracing: Tracing,
         clock: Clock,
+        limits: Limits,
     ) -> None:
         self._lookup = lookup
         self._store = store
@@ -85,10 +91,12 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
         self._embedder = embedder
         self._tracing = tracing
         self._clock = clock
+        self._limits = limits
         self._reindexing = asyncio.Lock()
 
     async def Lookup(self, request: services_pb2.LookupRequest, context: Any) -> services_pb2.LookupResponse:
-        await _need(context, bool(request.request.tenant and request.model and request.request.messages), NEEDED)
+        good = is_tenant(request.request.tenant) and bool(request.model and request.request.messages)
+        await _need(context, good, "request.tenant, request.messages and model are needed")
         span = self._tracing.serve(LOOKUP, context.invocation_metadata())
         try:
             embedding = await self._embed(request.request)
@@ -109,6 +117,8 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
         asked = request.request
         good = is_tenant(asked.tenant) and is_id(asked.id) and bool(request.model and asked.messages)
         await _need(context, good, "request.tenant, request.id, request.messages and model are needed")
+        longest = self._limits.max_ttl_s
+        await _need(context, asked.cache.ttl_s <= longest, f"request.cache.ttl_s: must be at most {longest} seconds")
         now = self._clock.now()
         learned = envelope_pb2.Learned(
             request=asked,
@@ -132,6 +142,7 @@ class CacheServer(services_pb2_grpc.CacheServiceServicer):
 
     async def Recall(self, request: services_pb2.RecallRequest, context: Any) -> services_pb2.RecallResponse:
         await _need(context, len(request.keys) <= MOST_RECALLED, f"keys: over {MOST_RECALLED}")
+        await _need(context, all(map(KEY.fullmatch, request.keys)), "keys: each has 64 hexadecimal digits")
         verdicts = await self._lookup.recall(request.keys)
         return services_pb2.RecallResponse(
             answers={key: _answered(answer) for key, each in verdicts.items() if (answer := answer_of(each))}
@@ -216,9 +227,6 @@ def _answered(answer: Answer) -> envelope_pb2.Answered:
     return envelope_pb2.Answered(
         output=answer.output, served_by=answer.served_by, usage=answer.usage, status=result_pb2.STATUS_OK
     )
-
-
-NEEDED = "request.tenant, request.messages and model are needed"
 
 
 async def _need(context: Any, good: bool, message: str) -> None:

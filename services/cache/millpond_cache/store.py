@@ -19,6 +19,11 @@ MAX_TAG_BYTES = 256
 """Of a request's tag; a longer one is cut."""
 
 
+def kept_tag(tag: str) -> str:
+    """As much of a tag as is kept."""
+    return tag.encode()[:MAX_TAG_BYTES].decode(errors="ignore")
+
+
 class StoreUnavailable(Exception):
     """The store did not answer. The same call may succeed later."""
 
