@@ -26,15 +26,18 @@ def send(settings: Settings, judgements: Iterable[feedback_pb2.Feedback]) -> Non
     )
 
 
-def read(settings: Settings) -> tuple[Sequence[feedback_pb2.Feedback], int]:
-    """(everything that is there, how many records could not be read). Raises CommandError."""
-    found: list[feedback_pb2.Feedback] = []
+def read(settings: Settings) -> tuple[Sequence[tuple[feedback_pb2.Feedback, float]], int]:
+    """(everything that is there with its time, seconds since 1970; how many records could not be read).
+
+    Raises CommandError.
+    """
+    found: list[tuple[feedback_pb2.Feedback, float]] = []
     wrong = 0
     try:
         for record in everything_on(settings, topics.FEEDBACK):
             content_type = next((value for name, value in record.headers() or () if name == CONTENT_TYPE), None)
             try:
-                found.append(decode_feedback(record.value(), content_type))
+                found.append((decode_feedback(record.value(), content_type), record.timestamp()[1] / 1000))
             except Malformed:
                 wrong += 1
     except KafkaException as failure:

@@ -31,6 +31,7 @@ class Code(StrEnum):
     INVALID_TEXT = "invalid_text"
     INVALID_PARAMS = "invalid_params"
     UNKNOWN_MODEL = "unknown_model"
+    MODEL_FORBIDDEN = "model_forbidden"
     CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
     ID_CONFLICT = "id_conflict"
     # It could have been served.

@@ -70,6 +70,7 @@ async def test_a_request_at_fault_is_refused_in_the_engines_words(
         ("nothing", Code.ENGINE_ERROR),
         ("another's", Code.ENGINE_ERROR),
         ("engine_error: the row does not fit", Code.ENGINE_ERROR),
+        ("invalid_params: unknown parameter lora_name", Code.ENGINE_ERROR),
         (DIED, Code.ENGINE_UNAVAILABLE),
         ("Request for unknown model: 'generator' is not found", Code.ENGINE_UNAVAILABLE),
         ("'generator' version 1 is not at ready state", Code.ENGINE_UNAVAILABLE),

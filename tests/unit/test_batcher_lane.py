@@ -501,6 +501,18 @@ async def test_an_answer_that_fails_its_check_goes_to_the_large_model_with_the_r
         await pond.lane.close()
 
 
+async def test_an_answer_that_fails_its_check_does_not_go_to_a_model_that_a_rule_forbids() -> None:
+    async with serving(Triton()) as triton:
+        pond = Pond(triton, **CHECKED)
+        job = pond.job("declines", metadata={"checks": "polite"})
+        job.routed.decision.forbidden.append("large")
+        pond.lane.start([job])
+        outcome = await pond.outcome(job)
+        assert isinstance(outcome, Failure)
+        assert outcome.error.code == Code.QUALITY_CHECK_FAILED
+        await pond.lane.close()
+
+
 async def test_an_answer_is_asked_for_once_more_where_its_checks_say_so_and_in_other_words() -> None:
     async with serving(Triton()) as triton:
         pond = Pond(triton, **CHECKED)

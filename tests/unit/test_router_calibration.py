@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millpond_router.calibration import AS_PROMISED, Calibration, calibrate, calibration_error, pooled
+from millpond_router.calibration import AS_PROMISED, PRIOR, Calibration, calibrate, calibration_error, pooled
 
 OUTCOMES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=60)
 
@@ -29,6 +29,12 @@ def test_few_outcomes_move_little_and_many_move_all_the_way() -> None:
     few, many = calibrate([0.9] * 3, [0.0] * 3), calibrate([0.9] * 3000, [0.0] * 3000)
     assert 0.7 < few.of(0.9) < 0.9
     assert many.of(0.9) < 0.1
+
+
+@pytest.mark.parametrize("count", [20, 62, 240])
+def test_a_promise_counts_as_so_many_outcomes(count: int) -> None:
+    line = calibrate([0.8] * count, [0.0] * count)
+    assert line.of(0.8) == pytest.approx(0.8 * PRIOR / (count + PRIOR), abs=0.01)
 
 
 def test_outcomes_in_one_place_say_how_much_promises_are_off_elsewhere() -> None:

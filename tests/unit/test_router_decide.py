@@ -296,6 +296,33 @@ def test_what_a_rule_forbids_is_never_chosen(
         # Too long for what is left.
         return
     assert decision.model != policy.targets[forbidden].name
+    assert list(decision.forbidden) == [policy.targets[forbidden].name]
+
+
+@given(features(), st.lists(st.sampled_from(["little", "large", "bankers"]), min_size=1, unique=True), st.booleans())
+def test_where_a_rule_forbids_every_model_the_request_is_refused(
+    request: Features, forbidden: list[str], knows: bool
+) -> None:
+    policy = policy_with(min_quality=0.5)
+    rule = {"name": "not_these", "when": {"messages": {"min": 1}}, "forbid": forbidden}
+    rules = rule_files.parse({"default": "small", "rules": [rule]}, policy.targets, "f")
+    request = replace(request, model="auto", reading=judged().reading if knows else None, tokens=20, max_tokens=20)
+    if len(forbidden) < len(policy.models):
+        assert decide(request, rules, policy, ACCEPTED_S).model not in forbidden
+    else:
+        with pytest.raises(Refused, match=r"rule\.not_these: forbids every model") as refused:
+            decide(request, rules, policy, ACCEPTED_S)
+        assert refused.value.code == Code.MODEL_FORBIDDEN
+
+
+def test_what_may_not_fit_goes_to_another_that_holds_it_where_the_large_model_is_forbidden() -> None:
+    rule = {"name": "not_it", "when": {"messages": {"min": 1}}, "forbid": "large"}
+    rules = rule_files.parse({"default": "own-on-triton", "rules": [rule]}, POLICY.targets, "f")
+    request = replace(plain("What is it?"), tokens=400, max_tokens=200)
+    decision = decide(request, rules, POLICY, ACCEPTED_S)
+    holds = {target.name for target in POLICY.models if target.context_tokens >= 600}
+    assert decision.model in holds - {"large"}
+    assert "context.tokens" in [reason.code for reason in decision.reasons]
 
 
 def test_a_rule_raises_a_floor_and_never_lowers_it() -> None:

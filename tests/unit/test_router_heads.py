@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +114,21 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
         read(file)
 
 
+@given(st.integers(0, 1 << 30), st.binary(min_size=1, max_size=60))
+def test_a_file_with_other_bytes_somewhere_is_read_or_named(
+    tmp_path_factory: pytest.TempPathFactory, place: int, wrong: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("heads")
+    file = folder / "heads.npz"
+    write(small_heads(0), "1", file, {})
+    content = bytearray(file.read_bytes())
+    place %= len(content)
+    content[place : place + len(wrong)] = wrong
+    file.write_bytes(content)
+    with suppress(HeadsError):
+        read(file)
+
+
 def test_a_file_without_one_of_its_parts_is_named(tmp_path: Path) -> None:
     shipped(tmp_path)
     with np.load(tmp_path / "heads-1.npz") as file:
@@ -153,6 +169,7 @@ def test_a_file_that_is_not_the_one_that_was_named_is_not_used(tmp_path: Path) -
         ('{"file": "heads-1.npz"}', "must be"),
         ('{"file": "../heads-1.npz", "sha256": ""}', "a name in this folder"),
         ('{"file": "gone.npz", "sha256": ""}', "gone.npz: cannot be read"),
+        ('{"file": "heads\\u0000.npz", "sha256": ""}', "a name in this folder"),
     ],
 )
 def test_a_wrong_folder_is_named(tmp_path: Path, manifest: str | None, line: str) -> None:
@@ -212,9 +229,11 @@ def test_without_heads_that_can_be_used_nothing_is_known_and_the_log_says_why(
 
 def test_models_that_the_heads_do_not_know_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     shipped(tmp_path)
-    brain = Brain(tmp_path, models={"weak", "unheard-of"})
+    labels = {"domains": {"banking", "bankin"}, "tasks": {"sing"}}
+    brain = Brain(tmp_path, models={"weak", "unheard-of"}, labels=labels)
     brain.look()
-    assert "know no unheard-of" in caplog.text
+    for stranger in ("unheard-of", "bankin", "sing"):
+        assert f"know no {stranger}," in caplog.text
     reading, _ = brain.readings(["text", "other"], embeddings())
     assert reading is not None
     assert reading.quality.keys() == {"weak"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,24 @@ from millpond_router.outcomes import FEW, LearnedError, Outcomes, WrongFeedback,
 HEADS = "1-00000000"
 
 
-def judged(good: float, quality: float = 0.8, model: str = "small", heads: str = HEADS) -> feedback_pb2.Feedback:
+def judged(
+    good: float, quality: float = 0.8, model: str = "small", heads: str = HEADS, id: str = ""
+) -> feedback_pb2.Feedback:
     return feedback_pb2.Feedback(
-        id="a", tenant="acme", model=model, good=good, heads=heads, quality=quality, raw_quality=quality
+        id=id or uuid.uuid4().hex,
+        tenant="acme",
+        model=model,
+        good=good,
+        heads=heads,
+        quality=quality,
+        raw_quality=quality,
     )
 
 
 def outcomes_of(*judgements: feedback_pb2.Feedback) -> Outcomes:
     found = Outcomes(HEADS)
-    for each in judgements:
-        found.add(each)
+    for at_s, each in enumerate(judgements):
+        found.add(each, at_s)
     return found
 
 
@@ -49,19 +58,19 @@ def test_what_is_learned_is_what_came_of_promises() -> None:
 
 def test_judgements_of_other_heads_count_for_nothing_and_a_calibrations_version_does_not_matter() -> None:
     found = Outcomes(HEADS)
-    assert not found.add(judged(1, heads="2-ffffffff"))
+    assert not found.add(judged(1, heads="2-ffffffff"), 0)
     assert not found.learned().calibrations
-    assert found.add(judged(1, heads=f"{HEADS}+12345678"))
+    assert found.add(judged(1, heads=f"{HEADS}+12345678"), 0)
     assert found.learned().calibrations
 
 
-@pytest.mark.parametrize("wrong", [{"good": 2.0}, {"good": float("nan")}, {"quality": -1.0}, {"model": ""}])
+@pytest.mark.parametrize("wrong", [{"good": 2.0}, {"good": float("nan")}, {"quality": -1.0}, {"model": ""}, {"id": ""}])
 def test_what_is_no_judgement_is_refused(wrong: dict[str, object]) -> None:
     judgement = judged(1)
     for name, value in wrong.items():
         setattr(judgement, name, value)
     with pytest.raises(WrongFeedback, match=next(iter(wrong))):
-        Outcomes(HEADS).add(judgement)
+        Outcomes(HEADS).add(judgement, 0)
 
 
 def test_drift_is_named_and_kept_promises_are_not() -> None:
@@ -74,6 +83,23 @@ def test_drift_is_named_and_kept_promises_are_not() -> None:
     assert broken.drift < 0
     few = outcomes_of(*(judged(0) for _ in range(FEW - 1))).report()["small"]
     assert few.drift is None
+
+
+@given(st.permutations(range(300)))
+def test_in_whatever_order_they_are_read_the_latest_outcomes_speak_of_drift(order: list[int]) -> None:
+    found = Outcomes(HEADS)
+    for place in order:
+        found.add(judged(float(place < 260), id=str(place)), place)
+    promise = found.report()["small"]
+    assert promise == outcomes_of(*(judged(float(place < 260)) for place in range(300))).report()["small"]
+    assert promise.recently == (pytest.approx(0.8), pytest.approx(0.8))
+    assert promise.observed == pytest.approx(260 / 300)
+
+
+def test_who_judges_an_answer_again_changes_their_word() -> None:
+    found = outcomes_of(*[judged(0, id="a")] * 50, judged(1, id="a"))
+    assert found.report()["small"].outcomes == 1
+    assert found.report()["small"].observed == 1
 
 
 def test_a_result_speaks_of_who_answered_and_of_who_failed_before() -> None:

@@ -62,9 +62,9 @@ def recalibrate(
         raise CommandError(str(failure), 1) from None
     found = outcomes.Outcomes(version)
     others = 0
-    for each in judgements:
+    for each, at_s in judgements:
         try:
-            others += not found.add(each)
+            others += not found.add(each, at_s)
         except outcomes.WrongFeedback:
             unread += 1
     report = found.report()
@@ -80,16 +80,16 @@ def recalibrate(
         raise CommandError(f"{', '.join(alarming)}: recent answers are not what is promised of them", 1)
 
 
-def read(file: Path) -> tuple[Sequence[feedback_pb2.Feedback], int]:
-    """(judgements, lines that are none). Raises CommandError."""
+def read(file: Path) -> tuple[Sequence[tuple[feedback_pb2.Feedback, float]], int]:
+    """(judgements, each later than the one before; lines that are none). Raises CommandError."""
     try:
         lines = [line for line in file.read_bytes().splitlines() if line.strip()]
     except OSError as failure:
         raise CommandError(f"{file}: cannot be read: {failure.strerror}") from None
-    found: list[feedback_pb2.Feedback] = []
-    for line in lines:
+    found: list[tuple[feedback_pb2.Feedback, float]] = []
+    for number, line in enumerate(lines):
         try:
-            found.append(json_codec.decode(line, feedback_pb2.Feedback))
+            found.append((json_codec.decode(line, feedback_pb2.Feedback), number))
         except Malformed:
             continue
     return found, len(lines) - len(found)

@@ -47,7 +47,7 @@ def route(  # noqa: PLR0917
 ) -> None:
     """Show how a request would be routed, and why. Runs nothing, and needs no stack.
 
-    Where a stack is up, its settings are meant.
+    Where a stack is up, its settings file is meant; variables MILLPOND_… count as they are here.
     """
     if tier is not None and tier not in TIERS:
         raise CommandError(f"--tier {tier}: must be {', '.join(TIERS)}")
@@ -68,7 +68,9 @@ def decided(request: request_pb2.Request, config: Path | None, min_quality: floa
     os.environ[FILE_VARIABLE] = str(configuration_here(config))
     settings = load(RouterSettings, "millpond")
     if min_quality is not None:
-        quality = settings.router.quality.model_copy(update={"min_quality": min_quality, "tenants": {}})
+        given = settings.router.quality
+        tenants = {name: each.model_copy(update={"min_quality": None}) for name, each in given.tenants.items()}
+        quality = given.model_copy(update={"min_quality": min_quality, "tenants": tenants})
         own = settings.router.model_copy(update={"quality": quality})
         settings = settings.model_copy(update={"router": own})
     try:

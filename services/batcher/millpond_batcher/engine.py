@@ -45,6 +45,9 @@ REFUSALS = {
 }
 """What an error says where the request is at fault."""
 
+ADAPTER = "lora_name"
+"""Where an error is about it, the settings are at fault: no request names it."""
+
 DEAD = "is not healthy"
 """What Triton says of a model whose process has ended."""
 
@@ -283,6 +286,8 @@ class Engine:
             raise self._error(failure.message()) from failure
 
     def _failure(self, message: str) -> Refused | EngineError:
+        if ADAPTER in message:
+            return self._error(f"{message}: the model's `adapter` in the settings wants an engine that has it, as vLLM")
         for words, code in REFUSALS.items():
             if words in message:
                 return Refused(code, message.partition(words)[2].strip() if words.endswith(":") else message)

@@ -537,7 +537,8 @@ class Lane:
             row.again = True
             return
         for job in self._release(row):
-            if self._settings.escalate and now < job.deadline_s - self._settings.escalate_s:
+            may = self._settings.escalate and self._large not in job.routed.decision.forbidden
+            if may and now < job.deadline_s - self._settings.escalate_s:
                 metrics.series(metrics.ESCALATED, self._model.name, failed.check).inc()
                 self._settle(job, Forward(topics.FRONTIER, self._escalated(job, failed)))
             else:

@@ -104,8 +104,12 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
     embedder = Embedder(settings.triton, own.embed_timeout_s)
     encoder = Embedder(settings.triton, own.embed_timeout_s, own.encoder) if own.encoder else None
     resembled = {target.resembles for target in policy.models if target.resembles}
-    brain = Brain(own.heads or head_folder.SHIPPED, own.calibration, models=resembled)
-    shadow = Brain(own.shadow_heads, what="candidate heads", models=resembled) if own.shadow_heads else None
+    labels = rules.labels()
+    labels["domains"].update(*(target.domains for target in policy.models))
+    brain = Brain(own.heads or head_folder.SHIPPED, own.calibration, models=resembled, labels=labels)
+    shadow = None
+    if own.shadow_heads:
+        shadow = Brain(own.shadow_heads, what="candidate heads", models=resembled, without="nothing is compared")
     brains = [each for each in (brain, shadow) if each is not None]
     for each in brains:
         await asyncio.to_thread(each.look)
@@ -128,8 +132,7 @@ async def serve(settings: RouterSettings, runtime: Runtime) -> None:
         beside.append(asyncio.create_task(routing.keep_examples()))
     if own.embed or encoder:
         beside += [asyncio.create_task(each.meet(encoder or embedder)) for each in brains]
-    if own.learn:
-        beside.append(asyncio.create_task(learn(settings, brain)))
+    beside.append(asyncio.create_task(learn(settings, brain, teach=own.learn)))
     for task in beside:
         task.add_done_callback(partial(_ended, runtime))
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,22 +24,31 @@ logger = logging.getLogger(__name__)
 
 NOTHING = Learned()
 
+NO_LABELS: Mapping[str, Collection[str]] = {}
+
 
 class Brain:
     """folder: of heads; without one nothing is known. calibration: a file of what outcomes taught, if there is one.
 
-    models: those that the heads are to promise something for; none for all that they know.
+    models: those that the heads are to promise something for; none for all that they know. labels: the domains and the
+    tasks that settings and rules name; what the heads do not know of either is named in the log. without: what becomes
+    of requests where there are no heads.
     """
 
     def __init__(
         self,
         folder: Path | None = None,
         calibration: Path | None = None,
+        *,
         what: str = "heads",
         models: Collection[str] = (),
+        labels: Mapping[str, Collection[str]] = NO_LABELS,
+        without: str = "the rules go on alone",
     ) -> None:
         self._what = what
         self._models = models
+        self._labels = labels
+        self._without = without
         self._heads: Watched[Heads] | None = None
         self._file: Watched[Learned] | None = None
         self._live: Learned | None = None
@@ -70,7 +79,7 @@ class Brain:
             if watched is not None:
                 watched.look()
         if self._heads is not None and self._heads.value is None:
-            logger.warning("%s: there are none: the rules go on alone", self._what)
+            logger.warning("%s: there are none that can be used: %s", self._what, self._without)
 
     async def meet(self, encoder: Embedder) -> None:
         """Name heads that are for another encoder than this as soon as it is there, not at the first request."""
@@ -93,12 +102,19 @@ class Brain:
 
     def _read(self, folder: Path) -> Heads:
         heads = head_folder.read(folder)
+        labels = heads.labels
+        known_labels = {
+            "models (`resembles`)": labels.models,
+            "domains": (*labels.domains, *labels.fields),
+            "tasks": labels.tasks,
+        }
+        for kind, named in {"models (`resembles`)": self._models, **self._labels}.items():
+            if strangers := sorted({*named} - {*known_labels[kind]}):
+                logger.warning(
+                    "%s: of the %s that settings and rules name they know no %s, only %s",
+                    *(self._what, kind, ", ".join(strangers), ", ".join(known_labels[kind])),
+                )
         known = [model for model in self._models if model in heads.labels.models]
-        if strangers := sorted(set(self._models) - set(known)):
-            logger.warning(
-                "%s: know no %s (a model's `resembles`), only %s",
-                *(self._what, ", ".join(strangers), ", ".join(heads.labels.models)),
-            )
         return heads.only(known) if known else heads
 
     def readings(
@@ -126,7 +142,7 @@ class Brain:
         if version not in self._strangers:
             self._strangers.add(version)
             logger.error(
-                "%s: %s is for the embedder %s, and the embedder is %s: the rules go on alone",
-                *(self._what, heads.version, heads.embedder, version),
+                "%s: %s is for the embedder %s, and the embedder is %s: %s",
+                *(self._what, heads.version, heads.embedder, version, self._without),
             )
         return False

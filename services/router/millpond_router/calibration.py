@@ -21,7 +21,8 @@ PRIOR = 20.0
 """Outcomes that a promise weighs as much as: so many must speak against it before they count half (shrinkage)."""
 
 POINTS = 12
-"""Groups of equal size that outcomes are pooled to before they are made to rise: so few hold hardly any noise."""
+"""Groups of equal size, of as many outcomes as the prior or more, that outcomes are pooled to before they are made to
+rise: so few hold hardly any noise."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def calibrate(
     if not len(said):
         return AS_PROMISED
     order = np.argsort(said, kind="stable")
-    groups = np.array_split(order, min(points, len(order)))
+    groups = np.array_split(order, min(points, max(int(len(order) / prior), 1)))
+    prior /= len(groups)
     middle = np.array([said[group].mean() for group in groups])
     count = np.array([len(group) for group in groups], np.float64)
     shrunk = (np.array([was[group].sum() for group in groups]) + prior * middle) / (count + prior)

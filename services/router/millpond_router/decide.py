@@ -23,6 +23,8 @@ OVER_CONTEXT = "context.tokens"
 NEAR_DEADLINE = "deadline.near"
 NO_EMBEDDING = "embedder.unavailable"
 NO_HEADS = "heads.unavailable"
+NONE_POSSIBLE = "quality.none_possible"
+"""Of no model that may have the request is anything promised: the rules decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ def decide(features: Features, classifier: Classifier, policy: Policy, accepted_
     """The decision for a valid request.
 
     accepted_s: when the broker appended it, in seconds since 1970; tiers count from there.
-    Raises Refused, CONTEXT_LENGTH_EXCEEDED, where prompt and answer are certainly longer than the model's context.
+    Raises Refused: CONTEXT_LENGTH_EXCEEDED where prompt and answer are certainly longer than the model's context,
+    MODEL_FORBIDDEN where a rule forbids every model.
     """
     tier = features.tier
     bounds = policy.bounds.get(features.tenant, policy.bounds[""])
@@ -122,6 +125,9 @@ def decide(features: Features, classifier: Classifier, policy: Policy, accepted_
         tier = tier or choice.tier or request_pb2.TIER_UNSPECIFIED
         bounds = _bounded(bounds, choice, policy)
         candidates = _candidates(features, bounds, policy, _left_s(features, tier, policy, accepted_s))
+        if all(each.name in bounds.forbidden for each in policy.models):
+            told = f"{choice.reason.code}: forbids every model for this request: allow one in the router's rules"
+            raise Refused(Code.MODEL_FORBIDDEN, told)
         target, reasons, forced = _choose(features, choice, bounds, candidates, policy)
     _check_context(features, target)
     if features.vector is None:
@@ -129,7 +135,9 @@ def decide(features: Features, classifier: Classifier, policy: Policy, accepted_
     if not tier:
         tier, more = _tier_by_deadline(features, policy, accepted_s)
         reasons.extend(more)
-    decision = result_pb2.Decision(reasons=reasons, tier=tier, route=target.route, model=target.name)
+    decision = result_pb2.Decision(
+        reasons=reasons, tier=tier, route=target.route, model=target.name, forbidden=sorted(bounds.forbidden)
+    )
     if features.reading is not None:
         language, learned = features.language, policy.learned.version
         told = judgement(
@@ -154,13 +162,9 @@ def _choose(
         if picked is not None:
             return policy.targets[picked[0].name], [*reasons, picked[1]], False
         if bounds.min_quality > 0:
-            reasons.append(result_pb2.Reason(code=NO_HEADS, value=bounds.min_quality))
-    target = policy.targets[choice.model]
-    if target.name in bounds.forbidden:
-        allowed = [each for each in policy.models if each.name not in bounds.forbidden]
-        frontier = policy.targets["frontier"]
-        target = frontier if frontier in allowed or not allowed else allowed[0]
-    target, more = _roomy(target, features, bounds, policy)
+            code = NO_HEADS if features.reading is None else NONE_POSSIBLE
+            reasons.append(result_pb2.Reason(code=code, value=bounds.min_quality))
+    target, more = _allowed(policy.targets[choice.model], features, bounds, policy)
     return target, [*reasons, *more], True
 
 
@@ -224,17 +228,21 @@ def _target(model: ModelSettings) -> Target:
     )
 
 
-def _roomy(
+def _allowed(
     target: Target, features: Features, bounds: Bounds, policy: Policy
 ) -> tuple[Target, Sequence[result_pb2.Reason]]:
-    """The frontier model in place of one whose context the request may not fit into, where it is not forbidden."""
-    frontier = policy.targets["frontier"]
+    """Another one in place of a model that is forbidden, or whose context the request may not fit into: the frontier
+    model; where that is forbidden, the first that holds the request, or else holds most.
+    """
     needed = features.tokens + features.max_tokens
-    if needed <= target.context_tokens or frontier.context_tokens <= target.context_tokens:
-        return target, ()
-    if frontier.name in bounds.forbidden:
-        return target, ()
-    return frontier, (result_pb2.Reason(code=OVER_CONTEXT, value=needed),)
+    frontier = policy.targets["frontier"]
+    others = policy.models if frontier.name in bounds.forbidden else [frontier]
+    allowed = [each for each in (target, *others) if each.name not in bounds.forbidden]
+    roomy = [each for each in allowed if needed <= each.context_tokens]
+    found = roomy[0] if roomy else max(allowed, key=lambda each: each.context_tokens)
+    if found == target or target.name in bounds.forbidden:
+        return found, ()
+    return found, (result_pb2.Reason(code=OVER_CONTEXT, value=needed),)
 
 
 def _check_context(features: Features, target: Target) -> None:

@@ -29,7 +29,7 @@ def read(folder: Path) -> Heads:
         raise HeadsError(f"{manifest}: cannot be read: {failure.strerror}") from failure
     except (ValueError, KeyError, TypeError) as failure:
         raise HeadsError(f'{manifest}: must be {{"file": …, "sha256": …}}: {failure}') from failure
-    if Path(name).name != name:
+    if Path(name).name != name or "\0" in name:
         raise HeadsError(f"{manifest}: file: must be a name in this folder, not {name!r}")
     file = folder / name
     try:

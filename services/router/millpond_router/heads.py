@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -51,6 +53,23 @@ TREES = ("feature", "threshold", "left", "right", "value", "owner", "base")
 
 EXPERT = ("mean", "spread", "counts", "vectors", "bias")
 """The expert's."""
+
+
+DAMAGED = (
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError),
+    *(
+        SyntaxError,
+        tokenize.TokenError,
+        AttributeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        MemoryError,
+    ),
+)
+"""What reading a file raises that is no file of heads, or was damaged: of zipfile, and of numpy, to which an array's
+header is a literal of Python."""
 
 
 class HeadsError(Exception):
@@ -362,7 +381,7 @@ def read(path: Path) -> Heads:
         if tuple(described["text_features"]) != NAMES:
             raise HeadsError(f"{path}: was fitted to other text features than this router counts: fit it again")
         return _heads(arrays, described, f"{described['number']}-{digest_of(content)}")
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.LargeZipFile) as failure:
+    except DAMAGED as failure:
         raise HeadsError(f"{path}: is damaged or no file of heads: {failure}") from failure
 
 

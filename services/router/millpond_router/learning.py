@@ -1,4 +1,5 @@
-"""Reads `ai.feedback` while the router runs, and lets the heads' promises follow what became of answers.
+"""Reads `ai.feedback` while the router runs: names a model that does not keep its promises, and where that is wanted
+lets the promises follow what became of answers.
 
 Each replica reads all of the topic from its beginning, in no group: what is learned is made of the topic alone, so that
 all replicas, and a router that starts again, come to the same.
@@ -27,12 +28,15 @@ POLL_S = 1.0
 TAKEN = 1000
 """Records of one look."""
 
+Said = tuple[feedback_pb2.Feedback, float]
+"""A judgement, and when it was written: seconds since 1970."""
+
 MOST = 100_000
 """Judgements that are kept for heads that come later: some 20 MB."""
 
 
-async def learn(settings: Settings, brain: Brain) -> None:
-    """Until cancelled. What cannot be read is counted and passed over."""
+async def learn(settings: Settings, brain: Brain, *, teach: bool) -> None:
+    """Until cancelled. teach: whether promises follow. What cannot be read is counted and passed over."""
     consumer = Consumer(
         settings.kafka_client(
             {
@@ -47,7 +51,7 @@ async def learn(settings: Settings, brain: Brain) -> None:
     outcomes: Outcomes | None = None
     heads = ""
     alarmed: set[str] = set()
-    kept: list[feedback_pb2.Feedback] = []
+    kept: list[Said] = []
     try:
         while True:
             records = await asyncio.to_thread(consumer.consume, TAKEN, POLL_S)
@@ -58,14 +62,15 @@ async def learn(settings: Settings, brain: Brain) -> None:
                 # Other heads: of what was read, what is about them counts.
                 heads, outcomes, fresh = version, Outcomes(version), kept
             if _add(outcomes, fresh):
-                brain.teach(outcomes.learned())
+                if teach:
+                    brain.teach(outcomes.learned())
                 _say_drift(outcomes, alarmed)
             del kept[:-MOST]
     finally:
         consumer.close()
 
 
-def _feedback(record: Message) -> feedback_pb2.Feedback | None:
+def _feedback(record: Message) -> Said | None:
     failure = record.error()
     if failure is not None:
         if failure.code() != KafkaError._PARTITION_EOF:  # pyright: ignore[reportPrivateUsage]
@@ -73,19 +78,20 @@ def _feedback(record: Message) -> feedback_pb2.Feedback | None:
         return None
     headers: Headers = tuple(record.headers() or ())  # pyright: ignore[reportAssignmentType]
     try:
-        return decode_feedback(record.value(), header(headers, CONTENT_TYPE))
+        _, at_ms = record.timestamp()
+        return decode_feedback(record.value(), header(headers, CONTENT_TYPE)), at_ms / 1000
     except Malformed as wrong:
         metrics.FEEDBACK.labels("malformed").inc()
         logger.warning("a record of %s is passed over: %s", topics.FEEDBACK, wrong)
         return None
 
 
-def _add(outcomes: Outcomes, found: Sequence[feedback_pb2.Feedback]) -> bool:
+def _add(outcomes: Outcomes, found: Sequence[Said]) -> bool:
     """Whether any of it counts."""
     counts = False
-    for each in found:
+    for each, at_s in found:
         try:
-            known = outcomes.add(each)
+            known = outcomes.add(each, at_s)
         except WrongFeedback as wrong:
             metrics.FEEDBACK.labels("malformed").inc()
             logger.warning("a judgement of %s/%s is passed over: %s", each.tenant, each.id, wrong)
@@ -101,9 +107,10 @@ def _say_drift(outcomes: Outcomes, alarmed: set[str]) -> None:
         metrics.PROMISE_DRIFT.labels(model).set(promise.drift or 0.0)
         if promise.is_alarming and model not in alarmed:
             alarmed.add(model)
+            promised, observed = promise.recently
             logger.error(
                 "%s answers %s than promised: %.2f of its last answers were good, %.2f were promised",
-                *(model, "better" if (promise.drift or 0) > 0 else "worse", promise.observed, promise.promised),
+                *(model, "better" if (promise.drift or 0) > 0 else "worse", observed, promised),
             )
         elif not promise.is_alarming:
             alarmed.discard(model)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,21 +34,30 @@ class WrongFeedback(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """good: 0 to 1. quality: as promised; raw_quality: as the heads alone said it."""
+    """at_s: when it was said, seconds since 1970. good: 0 to 1. quality: as promised; raw_quality: as the heads alone
+    said it.
+    """
 
-    model: str
+    at_s: float
     good: float
     quality: float
     raw_quality: float
 
 
+About = tuple[str, str, str]
+"""Tenant and id of a result, and who judged it: who judges it again means the same answer."""
+
+
 @dataclass(frozen=True)
 class Promise:
-    """How a model kept what was promised of it. drift: standard deviations off, recently; None for too few outcomes."""
+    """How a model kept what was promised of it. recently: (promised, observed) of the last RECENT. drift: standard
+    deviations that these are off; None for too few outcomes.
+    """
 
     outcomes: int
     promised: float
     observed: float
+    recently: tuple[float, float]
     drift: float | None
 
     @property
@@ -58,14 +66,19 @@ class Promise:
 
 
 class Outcomes:
-    """Of one version of the heads: another one's promises are other promises."""
+    """Of one version of the heads: another one's promises are other promises. In whatever order they are read, the same
+    ones come to the same, while there are not over KEPT of a model.
+    """
 
     def __init__(self, heads: str) -> None:
         self._heads = heads
-        self._by_model: dict[str, deque[Outcome]] = {}
+        self._by_model: dict[str, dict[About, Outcome]] = {}
 
-    def add(self, feedback: feedback_pb2.Feedback) -> bool:
-        """False where it is about other heads, or about the cache. Raises WrongFeedback."""
+    def add(self, feedback: feedback_pb2.Feedback, at_s: float) -> bool:
+        """at_s: when it was said, seconds since 1970. False where it is about other heads, or about the cache.
+
+        Raises WrongFeedback.
+        """
         if feedback.HasField("cache"):
             return False
         if not feedback.model:
@@ -76,25 +89,39 @@ class Outcomes:
                 raise WrongFeedback(f"{name}: must be from 0 to 1, not {number}")
         if feedback.heads.partition("+")[0] != self._heads:
             return False
-        outcome = Outcome(feedback.model, feedback.good, feedback.quality, feedback.raw_quality)
-        self._by_model.setdefault(feedback.model, deque(maxlen=KEPT)).append(outcome)
+        if not feedback.id:
+            raise WrongFeedback("id: is missing")
+        outcome = Outcome(at_s, feedback.good, feedback.quality, feedback.raw_quality)
+        those = self._by_model.setdefault(feedback.model, {})
+        about = feedback.tenant, feedback.id, feedback.source
+        those[about] = max(outcome, those.get(about, outcome), key=_order)
+        if len(those) > 2 * KEPT:
+            self._by_model[feedback.model] = dict(sorted(those.items(), key=lambda each: _order(each[1]))[-KEPT:])
         return True
+
+    def _latest(self) -> dict[str, list[Outcome]]:
+        """By model, in the order in which they were said."""
+        return {model: sorted(those.values(), key=_order)[-KEPT:] for model, those in sorted(self._by_model.items())}
 
     def learned(self) -> Learned:
         """The same outcomes give the same version. Models without any keep the heads' promises."""
         calibrations = {
             model: calibrate([each.raw_quality for each in those], [each.good for each in those])
-            for model, those in sorted(self._by_model.items())
+            for model, those in self._latest().items()
         }
         return Learned(version_of(self._heads, calibrations), self._heads, calibrations) if calibrations else Learned()
 
     def report(self) -> dict[str, Promise]:
-        return {model: promise_of(those) for model, those in sorted(self._by_model.items())}
+        return {model: promise_of(those) for model, those in self._latest().items()}
 
 
-def promise_of(outcomes: Sequence[Outcome] | deque[Outcome]) -> Promise:
-    """At least one outcome."""
-    every = list(outcomes)
+def _order(outcome: Outcome) -> tuple[float, ...]:
+    """By time, and those of one millisecond in an order that is always the same."""
+    return outcome.at_s, outcome.good, outcome.quality, outcome.raw_quality
+
+
+def promise_of(every: Sequence[Outcome]) -> Promise:
+    """every: at least one outcome, the latest last."""
     recent = every[-RECENT:]
     apart = sum(each.good - each.quality for each in recent)
     # A promise of 0 or 1 is still wrong now and then.
@@ -103,6 +130,7 @@ def promise_of(outcomes: Sequence[Outcome] | deque[Outcome]) -> Promise:
         len(every),
         sum(each.quality for each in every) / len(every),
         sum(each.good for each in every) / len(every),
+        (sum(each.quality for each in recent) / len(recent), sum(each.good for each in recent) / len(recent)),
         apart / math.sqrt(chance) if len(recent) >= FEW else None,
     )
 

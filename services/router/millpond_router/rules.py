@@ -197,6 +197,13 @@ class Rules:
     def asks_for_language(self) -> bool:
         return any(rule.when.language or rule.when.other_language_than for rule in self.rules)
 
+    def labels(self) -> dict[str, set[str]]:
+        """Of the heads, that any rule looks for."""
+        return {
+            "domains": {label for rule in self.rules for label in rule.when.domain or ()},
+            "tasks": {label for rule in self.rules for label in rule.when.task or ()},
+        }
+
     @cached_property
     def sentences(self) -> tuple[str, ...]:
         """All examples of all rules, for `with_examples`."""

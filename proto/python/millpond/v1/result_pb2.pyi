@@ -144,20 +144,22 @@ class Attempt(_message.Message):
     def __init__(self, route: _Optional[_Union[Route, str]] = ..., model: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., duration_ms: _Optional[float] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("reasons", "tier", "deadline", "route", "model", "judgement")
+    __slots__ = ("reasons", "tier", "deadline", "route", "model", "judgement", "forbidden")
     REASONS_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     JUDGEMENT_FIELD_NUMBER: _ClassVar[int]
+    FORBIDDEN_FIELD_NUMBER: _ClassVar[int]
     reasons: _containers.RepeatedCompositeFieldContainer[Reason]
     tier: _request_pb2.Tier
     deadline: _timestamp_pb2.Timestamp
     route: Route
     model: str
     judgement: Judgement
-    def __init__(self, reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., tier: _Optional[_Union[_request_pb2.Tier, str]] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., route: _Optional[_Union[Route, str]] = ..., model: _Optional[str] = ..., judgement: _Optional[_Union[Judgement, _Mapping]] = ...) -> None: ...
+    forbidden: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., tier: _Optional[_Union[_request_pb2.Tier, str]] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., route: _Optional[_Union[Route, str]] = ..., model: _Optional[str] = ..., judgement: _Optional[_Union[Judgement, _Mapping]] = ..., forbidden: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Judgement(_message.Message):
     __slots__ = ("heads", "domain", "domain_probability", "task", "difficulty", "out_of_scope", "novelty", "features", "min_quality", "options", "language")
