@@ -240,17 +240,20 @@ def test_a_tenants_floor_is_met_and_outcomes_move_what_is_promised(pond: Pond) -
     assert (before.model, before.reasons[-1].code) == ("stand-in-large", "quality.cheapest")
     option = before.judgement.options[0]
     assert option.verdict == "quality"
-    good = feedback_pb2.Feedback(
-        id="a",
-        tenant="careful",
-        model=option.model,
-        good=1,
-        source="review",
-        heads=before.judgement.heads,
-        quality=option.quality,
-        raw_quality=option.raw_quality,
-    )
-    feedback_topic.send(settings_of(pond.stack.addresses), [good] * 2000)
+    good = [
+        feedback_pb2.Feedback(
+            id=str(number),
+            tenant="careful",
+            model=option.model,
+            good=1,
+            source="review",
+            heads=before.judgement.heads,
+            quality=option.quality,
+            raw_quality=option.raw_quality,
+        )
+        for number in range(2000)
+    ]
+    feedback_topic.send(settings_of(pond.stack.addresses), good)
     # They are learned from as they are read, some at a time.
     after = pond.route_until(ask, lambda routed: routed.decision.judgement.options[0].quality > 0.9).decision
     assert after.model == option.model
@@ -302,7 +305,7 @@ def test_heads_are_switched_refused_and_taken_away_while_the_router_runs(pond: P
 def test_candidates_for_another_embedder_are_named_at_the_start_and_others_decide_beside_the_live_heads(
     pond: Pond,
 ) -> None:
-    pond.await_log(f"is for the embedder {STRANGER}, and the embedder is {SHIPPED.embedder}: the rules go on alone")
+    pond.await_log(f"is for the embedder {STRANGER}, and the embedder is {SHIPPED.embedder}: nothing is compared")
     put_heads(pond.candidates, SHIPPED, "97")
     deadline = time.monotonic() + PATIENCE_S
     while not pond.counted("millpond_shadow_decisions_total"):
