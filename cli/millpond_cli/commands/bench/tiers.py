@@ -63,6 +63,9 @@ PATIENT_S = 3000.0
 CAPACITY_WAVES = 4
 """Full engines of rows by which the capacity is measured; the first and the last are left out of it."""
 
+COMPANY_ROUNDS = 4
+"""In which it is found how much slower an engine is in company."""
+
 PROBES = 2
 """How often each kind of window is measured; the engine's profile is fitted to all of them."""
 
@@ -146,22 +149,23 @@ def tiers(
         play(own, realtime(WARM_UP_S), scale, in_tiers=True)
         with watched(ALONE):
             seen[ALONE] = play(own, realtime(flood_s(scale)), scale, in_tiers=True)
-        crowds: list[Sequence[Seen]] = []
+        # The machine is as fast in each as just before and after it.
+        crowds: dict[str, list[Sequence[Seen]]] = {BATCHER: [], FIRST_COME: []}
 
-        def crowded(expected_per_s: float) -> float:
-            with watched(CAPACITY):
-                crowds.append(play(own, crowd(own.rows, expected_per_s), scale, in_tiers=False))
-            found = capacity(crowds[-1], own.rows)
-            print(f"capacity: {found:.2f} rows/s of {BULK_TOKENS} tokens", flush=True)
+        def crowded(name: str, expected_per_s: float) -> float:
+            with watched(f"{CAPACITY}, {name}"):
+                planned = crowd(own.rows, expected_per_s, in_tiers=name == BATCHER)
+                crowds[name].append(play(own, planned, 1.0, in_tiers=name == BATCHER))
+            found = capacity(crowds[name][-1], own.rows)
+            print(f"{CAPACITY}, {name}: {found:.2f} rows/s of {BULK_TOKENS} tokens", flush=True)
             return found
 
-        rows_per_s = crowded(own.rows / runs[-1].seconds)
-        with watched(BATCHER):
-            seen[BATCHER] = play(own, plan_of(rows_per_s, scale), scale, in_tiers=True)
-        crowded(rows_per_s)
-        with watched(FIRST_COME):
-            seen[FIRST_COME] = play(own, plan_of(rows_per_s, scale), scale, in_tiers=False)
-        crowded(rows_per_s)
+        rows_per_s = crowded(FIRST_COME, own.rows / runs[-1].seconds)
+        for name in (BATCHER, FIRST_COME):
+            crowded(name, rows_per_s)
+            with watched(name):
+                seen[name] = play(own, plan_of(rows_per_s, scale), scale, in_tiers=name == BATCHER)
+            crowded(name, rows_per_s)
         machine = environment(place, own.addresses.triton_http)
         with (
             dynamic.serving(place, Path(folder) / "triton.log") as peer,
@@ -172,10 +176,9 @@ def tiers(
     unhurried = with_overhead(bare, seen[ALONE], scale)
     profiles: dict[str, EngineProfile] = {}
     expected: dict[str, dict[str, Any]] = {}
-    # The machine is as fast in each as just before and after it.
-    for name, in_tiers, around in ((BATCHER, True, crowds[:2]), (FIRST_COME, False, crowds[1:])):
-        profiles[name] = in_company(unhurried, around, scale)
-        expected[name] = by_tier(simulated(seen[name], profiles[name], scale, in_tiers=in_tiers), scale)
+    for name, around in crowds.items():
+        profiles[name] = in_company(unhurried, around[-2:], in_tiers=name == BATCHER)
+        expected[name] = by_tier(simulated(seen[name], profiles[name], scale, in_tiers=name == BATCHER), scale)
     targets = targets_of(found)
     for name, each in expected.items():
         targets += agreement(name, found[name], each)
@@ -192,7 +195,9 @@ def tiers(
             "runs": found,
             "cores_in_use": busy,
             "engine_profile_alone": bare.model_dump(),
-            "capacities_rows_per_s": [round(capacity(each, bare.rows), 3) for each in crowds],
+            "capacities_rows_per_s": {
+                name: [round(capacity(each, bare.rows), 3) for each in those] for name, those in crowds.items()
+            },
             "engine_profiles": {name: each.model_dump() for name, each in profiles.items()},
             "expected_by_simulation": expected,
             "targets": targets,
@@ -216,17 +221,23 @@ def probed(own: Pond) -> list[Run]:
     return [probe(rows, made) for rows in (1, 8, own.rows) for made in (texts, short_texts) for _ in range(PROBES)]
 
 
-def crowd(rows: int, rows_per_s: float) -> list[Planned]:
-    """As fast as in the burst, whose arrivals take their part of the machine. rows_per_s: about what is done."""
-    return [
-        Planned(place / (OVERLOAD * rows_per_s), TIER_STANDARD, text, BULK_TOKENS)
+def crowd(rows: int, rows_per_s: float, *, in_tiers: bool) -> list[Planned]:
+    """As fast as in the burst, whose arrivals take their part of the machine. rows_per_s: about what is done.
+
+    in_tiers: with realtime requests beside, whose process takes its part too.
+    """
+    bulk = [
+        Planned(place / (OVERLOAD * rows_per_s), TIER_OVERNIGHT if in_tiers else TIER_STANDARD, text, BULK_TOKENS)
         for place, text in enumerate(texts(CAPACITY_WAVES * rows))
     ]
+    beside = realtime(CAPACITY_WAVES * rows / rows_per_s) if in_tiers else []
+    return sorted([*bulk, *beside], key=lambda each: each.at_s)
 
 
 def capacity(seen: Sequence[Seen], rows: int) -> float:
     """Rows per second that come out of a full engine of so many rows, where more came than it could do."""
-    ended = sorted(each.planned.at_s + each.seconds for each in seen if each.seconds is not None)
+    bulk = [each for each in seen if each.planned.tier != TIER_REALTIME]
+    ended = sorted(each.planned.at_s + each.seconds for each in bulk if each.seconds is not None)
     # While the first wave runs more is read than written, and while the last one does, nothing is read any more.
     return (len(ended) - 2 * rows) / (ended[-rows - 1] - ended[rows - 1])
 
@@ -369,15 +380,20 @@ def with_overhead(bare: EngineProfile, seen_alone: Sequence[Seen], scale: float)
     return bare.model_copy(update={"overhead_s": max((measured["p50_s"] or 0.0) - steps["p50_s"], 0.0)})
 
 
-def in_company(bare: EngineProfile, crowds: Sequence[Sequence[Seen]], scale: float) -> EngineProfile:
+def in_company(bare: EngineProfile, crowds: Sequence[Sequence[Seen]], *, in_tiers: bool) -> EngineProfile:
     """With what Kafka, the batcher and the bench take of its cores: so much slower as a full engine was beside them.
 
-    bare: driven directly, while they had nothing to do. crowds: each measured at once.
+    bare: driven directly, while they had nothing to do.
     """
-    slower = [
-        capacity(simulated(each, bare, scale, in_tiers=False), bare.rows) / capacity(each, bare.rows) for each in crowds
-    ]
-    return bare.slowed(sum(slower) / len(slower))
+    found = [capacity(each, bare.rows) for each in crowds]
+    slower = 1.0
+    # What realtime takes is not in proportion to it: half of the error is gone with each round, or more.
+    for _ in range(COMPANY_ROUNDS):
+        expected = [
+            capacity(simulated(each, bare.slowed(slower), 1.0, in_tiers=in_tiers), bare.rows) for each in crowds
+        ]
+        slower *= sum(expected) / sum(found)
+    return bare.slowed(slower)
 
 
 def batcher_settings() -> BatcherSettings:
