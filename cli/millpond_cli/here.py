@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 from millpond_cli.configuration import configuration
 from millpond_cli.errors import CommandError
 from millpond_cli.setup.home import home
 from millpond_cli.stack import Addresses, State, running_state
 from millpond_core.settings import FILE_VARIABLE, STAND_IN, Settings, load
+
+S = TypeVar("S", bound=Settings)
 
 
 def state_here() -> State:
@@ -59,9 +62,13 @@ def settings_of(addresses: Addresses) -> Settings:
     return _settings(_told(addresses)).model_copy(update=where)
 
 
-def settings_here() -> Settings:
-    """Those of the stack here; where none is up, of one that would be started. Exit status 2 for a wrong one."""
-    return _settings(configuration_here())
+def settings_here(kind: type[S], config: Path | None = None) -> S:
+    """Those of the stack here; where none is up, of one that would be started. config: another file than these read.
+
+    Exit status 2 for a wrong one.
+    """
+    os.environ[FILE_VARIABLE] = str(configuration_here(config))
+    return load(kind, "millpond")
 
 
 def _told(addresses: Addresses) -> Path | None:

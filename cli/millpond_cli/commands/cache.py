@@ -24,6 +24,7 @@ from millpond_cli.errors import CommandError
 from millpond_cli.here import addresses_here, settings_here, settings_of
 from millpond_core.cost import dollars, synchronous_cost
 from millpond_core.identity import NO_TENANT
+from millpond_core.settings import Settings
 from millpond_core.telemetry import start_tracing
 
 MOST_HOURS = 100 * 365 * 24
@@ -130,7 +131,7 @@ def warm(
     wait_s: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for their results.")] = 0,
 ) -> None:
     """Send requests in the overnight tier, so that whoever asks the same by day is answered by the cache."""
-    demands = input_file.read(file, None, strict=settings_here().limits)
+    demands = input_file.read(file, None, strict=settings_here(Settings).limits)
     addresses = addresses_here()
     settings = settings_of(addresses)
     tracing = start_tracing(SERVICE, otlp_endpoint=settings.otlp_endpoint, traces_file=settings.traces_file)

@@ -15,7 +15,7 @@ from millpond_cli import feedback_topic
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
 from millpond_cli.figures import writable, write
-from millpond_cli.here import addresses_here, settings_of
+from millpond_cli.here import addresses_here, settings_here, settings_of
 from millpond_cli.setup.home import home
 from millpond_core import json_codec
 from millpond_core.errors import Malformed
@@ -32,9 +32,7 @@ def recalibrate(
         Path | None, typer.Option("--from", metavar="FILE.jsonl", help="Judgements, in place of those on ai.feedback.")
     ] = None,
     roll_back: Annotated[bool, typer.Option("--roll-back", help="Go back to what was learned before.")] = False,
-    heads: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Other heads than those that are shipped.")
-    ] = None,
+    heads: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Other heads than the router's.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report there.")] = None,
 ) -> None:
     """Compare what was promised of each model with what came of it, and let the promises follow.
@@ -43,6 +41,7 @@ def recalibrate(
     """
     from millpond_router import head_folder, outcomes
     from millpond_router.heads import HeadsError
+    from millpond_router.settings import RouterSettings
 
     writable(json_file)
     writable(to, "--to")
@@ -57,7 +56,8 @@ def recalibrate(
         return
     judgements, unread = read(source) if source else feedback_topic.read(settings_of(addresses_here()))
     try:
-        version = head_folder.read(heads or head_folder.SHIPPED).version
+        folder = heads or settings_here(RouterSettings).router.heads or head_folder.SHIPPED
+        version = head_folder.read(folder).version
     except HeadsError as failure:
         raise CommandError(str(failure), 1) from None
     found = outcomes.Outcomes(version)

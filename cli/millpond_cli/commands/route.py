@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from rich.table import Table
 from millpond.v1 import request_pb2, result_pb2
 from millpond_cli.commands.options import Config, MaxTokens, Prompt, existing, prompt_of
 from millpond_cli.errors import CommandError
-from millpond_cli.here import configuration_here
+from millpond_cli.here import settings_here
 from millpond_cli.offline_models import embed
 from millpond_cli.setup.home import home
 from millpond_cli.setup.progress import shown
@@ -23,7 +22,6 @@ from millpond_core.embedding import pack, prompt_text
 from millpond_core.envelope import TIER_WORDS
 from millpond_core.errors import Refused
 from millpond_core.identity import complete
-from millpond_core.settings import FILE_VARIABLE, load
 from millpond_core.stage import ROUTE_WORDS
 from millpond_core.validate import validate
 
@@ -65,8 +63,7 @@ def decided(request: request_pb2.Request, config: Path | None, min_quality: floa
     """As the router decides it, by the same functions. Raises CommandError."""
     from millpond_router.settings import RouterSettings
 
-    os.environ[FILE_VARIABLE] = str(configuration_here(config))
-    settings = load(RouterSettings, "millpond")
+    settings = settings_here(RouterSettings, config)
     if min_quality is not None:
         given = settings.router.quality
         tenants = {name: each.model_copy(update={"min_quality": None}) for name, each in given.tenants.items()}
