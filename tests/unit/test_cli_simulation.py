@@ -275,3 +275,9 @@ def test_the_engines_never_hold_more_tokens_than_they_may(
 ) -> None:
     simulation = Simulation(those, profile, replicas, POLICY, 1_760_000_000, believed(profile, POLICY), tokens)
     assert sum(map(len, simulation.run().latencies_s.values())) == len(those)
+
+
+@pytest.mark.parametrize("duration_s", [1e9, float("inf")])
+def test_more_requests_than_memory_holds_are_not_made_up(duration_s: float) -> None:
+    with pytest.raises(CommandError, match="are simulated at most"):
+        trace.made_up(trace.rates(["standard=1", "realtime=2"]), duration_s, 200, 64, 1)

@@ -30,7 +30,7 @@ NOT_READY = "not ready"
 
 
 def status() -> None:
-    """Show what runs and how far it is behind. Exit status 1 where something is not ready or a model is silent."""
+    """Show what runs and how far it is behind. Exit status 1 where a component or a whole model is not ready."""
     state = state_here()
     components = asyncio.run(as_they_answer(state.components))
     console = Console()

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millpond_cli.errors import CommandError
 
+MOST_S = 3600.0
+"""Seconds of one step, or of one row's or token's part in it: an hour is no engine's."""
+
 
 class EngineProfile(BaseModel):
     """One replica. A step takes step_s, row_step_s more for each row that writes a token, and prompt_token_s for each
@@ -20,13 +23,13 @@ class EngineProfile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = "engine"
-    step_s: float = Field(gt=0)
-    row_step_s: float = Field(ge=0)
-    prompt_token_s: float = Field(ge=0)
+    step_s: float = Field(gt=0, le=MOST_S)
+    row_step_s: float = Field(ge=0, le=MOST_S)
+    prompt_token_s: float = Field(ge=0, le=MOST_S)
     rows: int = Field(default=128, gt=0)
     urgent_rows: int = Field(default=0, ge=0)
     batched_tokens: int = Field(default=256, gt=0)
-    overhead_s: float = Field(default=0.0, ge=0)
+    overhead_s: float = Field(default=0.0, ge=0, le=MOST_S)
     usd_per_hour: float = Field(default=0.0, ge=0)
 
     @property

@@ -56,6 +56,10 @@ def read(file: Path) -> Sequence[Arrival]:
     return sorted(json_rows.read(file, Arrival), key=lambda each: each.at_s)
 
 
+MOST_ARRIVALS = 5_000_000
+"""That are made up: they are held in memory, some 500 bytes each."""
+
+
 def rates(texts: Iterable[str]) -> Sequence[Rate]:
     """Out of "realtime=0.5", "standard=3". Raises CommandError."""
     found: list[Rate] = []
@@ -77,7 +81,12 @@ def made_up(of: Sequence[Rate], duration_s: float, prompt_tokens: int, output_to
     """Poisson arrivals, with lengths around the given medians: log-normal, two thirds within a factor of 1.6.
 
     Source: of request lengths, BurstGPT (Wang et al. 2024) and others find long right tails.
+    Raises CommandError for more than MOST_ARRIVALS.
     """
+    if (count := sum(rate.per_s for rate in of) * duration_s) > MOST_ARRIVALS:
+        raise CommandError(
+            f"simulate: {count:,.0f} requests, and {MOST_ARRIVALS:,} are simulated at most: lower --duration-s"
+        )
     chance = random.Random(seed)  # noqa: S311
     arrivals: list[Arrival] = []
     for rate in of:

@@ -70,8 +70,8 @@ class Policy:
     margin_s: seconds before its deadline at which a row is to be done. reserved_rows: places that only realtime rows
     take. refill_rows: places that the bulk (the other tiers) leaves empty before more of it is sent, so that a busy
     engine is filled by few large batches. pads: whether the engine pads rows to the longest of their batch.
-    off_peak, zone: the hours, and whose, in which overnight requests go like others. idle_share: of the engine's rows;
-    while realtime and standard take less, overnight requests go too. quantum: tokens of a tenant's turn.
+    off_peak, zone: the hours, and whose, in which overnight requests go after standard ones. idle_share: of the
+    engine's rows; while realtime and standard take less, overnight requests go too. quantum: tokens of a tenant's turn.
     """
 
     windows: Mapping[request_pb2.Tier, Window]
