@@ -118,7 +118,8 @@ class BatcherSection(Section):
     off_peak: list[str] = Field(
         default=[],
         description="Hours in which `overnight` requests go after `standard` ones whatever runs, `22:00-06:00`. "
-        "Outside of them they go while the other tiers take less than `idle_share` of the engine, or when their deadlines near.",
+        "Outside of them they go while the other tiers take less than `idle_share` of the engine, or when their "
+        "deadlines near.",
     )
     time_zone: str = Field(default="UTC", description="Whose hours `off_peak` are, `Europe/Berlin`.")
     idle_share: float = Field(
