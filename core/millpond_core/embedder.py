@@ -121,13 +121,16 @@ class Embedder:
         return self._version
 
     async def _call(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Vectors [rows, dimension] and tokens [rows]."""
+        """Vectors [rows, dimension] and tokens [rows]. Raises EngineError."""
         column = triton.InferInput("text", [len(texts), 1], "BYTES")
         column.set_data_from_numpy(
             np.array([[text[:LOOKED_AT_CHARACTERS].encode()] for text in texts], dtype=np.object_)
         )
         result: Any = await self._connected().infer(self._model, [column])
-        return result.as_numpy("embedding"), result.as_numpy("tokens").reshape(-1)
+        vectors, tokens = result.as_numpy("embedding"), result.as_numpy("tokens")
+        if vectors is None or tokens is None or not len(vectors) == tokens.size == len(texts):
+            raise self._failed("unreadable", Code.ENGINE_ERROR, "its answer has no vector or no count for some text")
+        return vectors, tokens.reshape(-1)
 
 
 def _tokens(text: str, counted: int) -> int:

@@ -112,7 +112,7 @@ HELD_BATCHES = Gauge(
 EMBEDDER_SECONDS = Histogram("millpond_embedder_seconds", "One call of the embedder that was answered", buckets=SHORT_S)
 EMBEDDER_FAILURES = Counter(
     "millpond_embedder_failures",
-    "Calls of the embedder without vectors; reason: timeout, unavailable or refused",
+    "Calls of the embedder without vectors; reason: timeout, unavailable, refused or unreadable",
     ("reason",),
 )
 

@@ -62,4 +62,7 @@ class TritonVerifier:
             column.set_data_from_numpy(np.array([[pair[place].encode()] for pair in pairs], dtype=np.object_))
             columns.append(column)
         answer: Any = await self._client.infer(MODEL, columns)
-        return [float(each) for each in answer.as_numpy("logit").reshape(-1)]
+        logits = answer.as_numpy("logit")
+        if logits is None or logits.size != len(pairs):
+            raise VerifierUnavailable(f"the verifier at {self._address}: its answer has no logit for some pair")
+        return [float(each) for each in logits.reshape(-1)]
