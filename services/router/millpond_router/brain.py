@@ -103,16 +103,15 @@ class Brain:
     def _read(self, folder: Path) -> Heads:
         heads = head_folder.read(folder)
         labels = heads.labels
-        known_labels = {
-            "models (`resembles`)": labels.models,
-            "domains": (*labels.domains, *labels.fields),
-            "tasks": labels.tasks,
-        }
-        for kind, named in {"models (`resembles`)": self._models, **self._labels}.items():
-            if strangers := sorted({*named} - {*known_labels[kind]}):
+        for kind, named, there in (
+            ("models (`resembles`)", self._models, labels.models),
+            ("domains", self._labels.get("domains", ()), (*labels.domains, *labels.fields)),
+            ("tasks", self._labels.get("tasks", ()), labels.tasks),
+        ):
+            if strangers := sorted({*named} - {*there}):
                 logger.warning(
                     "%s: of the %s that settings and rules name they know no %s, only %s",
-                    *(self._what, kind, ", ".join(strangers), ", ".join(known_labels[kind])),
+                    *(self._what, kind, ", ".join(strangers), ", ".join(there)),
                 )
         known = [model for model in self._models if model in heads.labels.models]
         return heads.only(known) if known else heads
