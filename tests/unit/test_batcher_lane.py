@@ -137,7 +137,7 @@ class Pond:
 def replica(triton: Triton, model: ModelSettings, settings: BatcherSection, *, urgent: bool = False) -> Replica:
     name = "generator_urgent" if urgent else model.triton_model
     engine = Engine(triton.address, name)
-    limit = Limit(model.max_rows, least=1, target_s=settings.queue_target_s)
+    limit = Limit(model.max_rows, least=1, spare=0, target_s=settings.queue_target_s)
     return Replica(
         engine, Revival(engine, model.name, reload=settings.reload_models), limit, f"{name} at {triton.address}", urgent
     )

@@ -17,7 +17,7 @@ from millpond.v1.request_pb2 import TIER_REALTIME
 from millpond_batcher import plan
 from millpond_batcher.backlog import Waiting
 from millpond_batcher.cost_model import WINDOW, Cost, Costs, Ran
-from millpond_batcher.limit import Limit
+from millpond_batcher.limit import Limit, limit_of
 from millpond_batcher.plan import Batch, Policy, Wait, backlog_of
 from millpond_cli.figures import percentile
 from millpond_cli.simulation.engine import Running, SimulatedEngine
@@ -212,7 +212,7 @@ def believed(profile: EngineProfile, policy: Policy, queue_target_s: float = mat
     queue_target_s: the batcher's setting: engines whose rows wait longer for their first token are given fewer.
     """
     prior = Cost(profile.step_s, profile.row_step_s, profile.prompt_token_s, profile.overhead_s)
-    limit = Limit(profile.all_rows, least=policy.reserved_rows + 1, target_s=queue_target_s)
+    limit = limit_of(policy, profile.all_rows, queue_target_s)
     return Known(Costs(prior, profile.all_rows), limit)
 
 

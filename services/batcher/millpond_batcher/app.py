@@ -6,7 +6,7 @@ from functools import partial
 
 from millpond_batcher.engine import Engine
 from millpond_batcher.lane import Lane
-from millpond_batcher.limit import Limit
+from millpond_batcher.limit import limit_of
 from millpond_batcher.replica import Replica
 from millpond_batcher.revival import Revival
 from millpond_batcher.settings import BatcherSettings, policy_of
@@ -56,8 +56,7 @@ def _replica(address: str, model: ModelSettings, settings: BatcherSettings, *, u
     own = settings.batcher
     triton_model = model.urgent_triton_model if urgent and model.urgent_triton_model else model.triton_model
     engine = Engine(address, triton_model)
-    # Fewer than what realtime has for itself and one more would let nothing else run.
-    limit = Limit(model.max_rows, least=own.reserved_rows + 1, target_s=own.queue_target_s)
+    limit = limit_of(policy_of(settings, own, model), model.max_rows, own.queue_target_s)
     name = f"{triton_model} at {address}"
     revival = Revival(engine, f"model {model.name}, {name}", reload=own.reload_models)
     return Replica(engine, revival, limit, name, urgent)

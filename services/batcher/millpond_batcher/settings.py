@@ -139,7 +139,7 @@ class BatcherSection(Section):
         default=2048, gt=0, description="Tokens that a tenant of weight 1 is served before it is the next one's turn."
     )
     queue_target_s: Seconds = Field(
-        default=5,
+        default=10,
         description="Seconds until a row's first token beyond which the engine is given fewer rows at a time, where it "
         "tells them.",
     )

@@ -95,7 +95,7 @@ async def serve_batcher(settings: BatcherSettings, runtime: Runtime) -> None:
 
     def make_worker(settle: Settle) -> Lanes:
         engine = AnswersAtOnce()
-        limit = Limit(ROWS, least=ROWS, target_s=own.queue_target_s)
+        limit = Limit(ROWS, least=ROWS, spare=0, target_s=own.queue_target_s)
         replica = Replica(engine, Revival(engine, small.name, reload=False), limit, small.name)
         lane = Lane(
             small,

@@ -63,7 +63,7 @@ PATIENT_S = 3000.0
 CAPACITY_WAVES = 4
 """Full engines of rows by which the capacity is measured; the first and the last are left out of it."""
 
-COMPANY_ROUNDS = 4
+COMPANY_STEPS = 5
 """In which it is found how much slower an engine is in company."""
 
 PROBES = 2
@@ -112,9 +112,28 @@ class Seen:
         return self.seconds is not None and self.seconds <= DUE_S[self.planned.tier] * scale
 
 
+@dataclass(frozen=True)
+class Burst:
+    """One, and what tells how fast the machine was then: crowds just before and after it, and realtime by itself."""
+
+    name: str
+    seen: Sequence[Seen]
+    crowds: Sequence[Sequence[Seen]]
+    alone: Sequence[Seen]
+
+    @property
+    def in_tiers(self) -> bool:
+        return self.name == BATCHER
+
+    def profile(self, bare: EngineProfile, scale: float) -> EngineProfile:
+        """Of the engine in that company."""
+        return in_company(with_overhead(bare, self.alone, scale), self.crowds, in_tiers=self.in_tiers)
+
+
 def tiers(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
     scale: Annotated[float, typer.Option(min=0.1, help="Of the deadlines 1, 30 and 120 s, and of the burst.")] = 1.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Bursts of each kind, one after the other.")] = 3,
     port_base: PortBase = stack.DEFAULT_PORT_BASE,
 ) -> None:
     """Deadlines kept where twice the capacity arrives in a burst: by the batcher, first come first served, by Triton.
@@ -128,8 +147,9 @@ def tiers(
     place = home()
     with shown() as report, ready(place, report):
         pass
-    seen: dict[str, Sequence[Seen]] = {}
-    busy: dict[str, Mapping[str, float]] = {}
+    seen: dict[str, list[Seen]] = {name: [] for name in (ALONE, BATCHER, FIRST_COME, TRITON)}
+    bursts: list[Burst] = []
+    busy: dict[str, list[Mapping[str, float]]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder,
         pond(place.root, port_base, Path(folder), SETTINGS) as own,
@@ -140,45 +160,48 @@ def tiers(
             processes = {**own.processes, **(also or {})}
             before = cpu_time.read(processes)
             yield
-            busy[name] = cpu_time.cores(before, cpu_time.read(processes))
-            print(f"{name}: cores in use: {told(busy[name])}", flush=True)
+            cores = cpu_time.cores(before, cpu_time.read(processes))
+            busy.setdefault(name, []).append(cores)
+            print(f"{name}: cores in use: {told(cores)}", flush=True)
 
         with watched(DIRECT):
             runs = probed(own)
         bare = fitted("measured by ./millpond bench tiers", runs, own.rows, own.urgent_rows)
         play(own, realtime(WARM_UP_S), scale, in_tiers=True)
-        with watched(ALONE):
-            seen[ALONE] = play(own, realtime(flood_s(scale)), scale, in_tiers=True)
-        # The machine is as fast in each as just before and after it.
-        crowds: dict[str, list[Sequence[Seen]]] = {BATCHER: [], FIRST_COME: []}
 
-        def crowded(name: str, expected_per_s: float) -> float:
+        def crowded(name: str, expected_per_s: float) -> Sequence[Seen]:
             with watched(f"{CAPACITY}, {name}"):
                 planned = crowd(own.rows, expected_per_s, in_tiers=name == BATCHER)
-                crowds[name].append(play(own, planned, 1.0, in_tiers=name == BATCHER))
-            found = capacity(crowds[name][-1], own.rows)
-            print(f"{CAPACITY}, {name}: {found:.2f} rows/s of {BULK_TOKENS} tokens", flush=True)
+                found = play(own, planned, 1.0, in_tiers=name == BATCHER)
+            rate = capacity(found, own.rows)
+            print(f"{CAPACITY}, {name}: {rate:.2f} rows/s of {BULK_TOKENS} tokens", flush=True)
             return found
 
-        rows_per_s = crowded(FIRST_COME, own.rows / runs[-1].seconds)
-        for name in (BATCHER, FIRST_COME):
-            crowded(name, rows_per_s)
-            with watched(name):
-                seen[name] = play(own, plan_of(rows_per_s, scale), scale, in_tiers=name == BATCHER)
-            crowded(name, rows_per_s)
+        rows_per_s = capacity(crowded(FIRST_COME, own.rows / runs[-1].seconds), own.rows)
+        for _ in range(rounds):
+            with watched(ALONE):
+                alone = play(own, realtime(flood_s(scale) / 2), scale, in_tiers=True)
+            seen[ALONE] += alone
+            for name in (BATCHER, FIRST_COME):
+                # The machine is as fast in a burst as just before and after it.
+                before = crowded(name, rows_per_s)
+                with watched(name):
+                    burst = play(own, plan_of(rows_per_s, scale), scale, in_tiers=name == BATCHER)
+                seen[name] += burst
+                bursts.append(Burst(name, burst, [before, crowded(name, rows_per_s)], alone))
         machine = environment(place, own.addresses.triton_http)
         with (
             dynamic.serving(place, Path(folder) / "triton.log") as peer,
             watched(TRITON, {peer.process: TRITON}),
         ):
-            seen[TRITON] = play_triton(own, peer.address, plan_of(rows_per_s, scale), scale)
-    found = {name: by_tier(seen[name], scale) for name in (ALONE, BATCHER, FIRST_COME, TRITON)}
-    unhurried = with_overhead(bare, seen[ALONE], scale)
-    profiles: dict[str, EngineProfile] = {}
+            seen[TRITON] += play_triton(own, peer.address, plan_of(rows_per_s, scale), scale)
+    found = {name: by_tier(those, scale) for name, those in seen.items()}
+    profiles = [burst.profile(bare, scale) for burst in bursts]
     expected: dict[str, dict[str, Any]] = {}
-    for name, around in crowds.items():
-        profiles[name] = in_company(unhurried, around[-2:], in_tiers=name == BATCHER)
-        expected[name] = by_tier(simulated(seen[name], profiles[name], scale, in_tiers=name == BATCHER), scale)
+    for name in (BATCHER, FIRST_COME):
+        of_engine = [(burst, profile) for burst, profile in zip(bursts, profiles, strict=True) if burst.name == name]
+        those = [simulated(burst.seen, profile, scale, in_tiers=burst.in_tiers) for burst, profile in of_engine]
+        expected[name] = by_tier([each for of_burst in those for each in of_burst], scale)
     targets = targets_of(found)
     for name, each in expected.items():
         targets += agreement(name, found[name], each)
@@ -189,16 +212,22 @@ def tiers(
         json_file,
         {
             "capacity_rows_per_s": round(rows_per_s, 3),
+            "rounds": rounds,
             "requests": len(seen[BATCHER]),
             "deadlines_s": {TIER_WORDS[tier]: due_s * scale for tier, due_s in DUE_S.items()},
             "settings": SETTINGS,
             "runs": found,
             "cores_in_use": busy,
             "engine_profile_alone": bare.model_dump(),
-            "capacities_rows_per_s": {
-                name: [round(capacity(each, bare.rows), 3) for each in those] for name, those in crowds.items()
-            },
-            "engine_profiles": {name: each.model_dump() for name, each in profiles.items()},
+            "bursts": [
+                {
+                    "name": burst.name,
+                    "measured": by_tier(burst.seen, scale),
+                    "capacities_rows_per_s": [round(capacity(each, bare.rows), 3) for each in burst.crowds],
+                    "engine_profile": profile.model_dump(),
+                }
+                for burst, profile in zip(bursts, profiles, strict=True)
+            ],
             "expected_by_simulation": expected,
             "targets": targets,
             "environment": machine,
@@ -380,19 +409,27 @@ def with_overhead(bare: EngineProfile, seen_alone: Sequence[Seen], scale: float)
     return bare.model_copy(update={"overhead_s": max((measured["p50_s"] or 0.0) - steps["p50_s"], 0.0)})
 
 
+def mean_end_s(crowd: Sequence[Seen]) -> float:
+    """When its bulk was done, in the mean: seconds from its beginning. A few rows at either end do not change it."""
+    ends = [
+        each.planned.at_s + each.seconds
+        for each in crowd
+        if each.planned.tier != TIER_REALTIME and each.seconds is not None
+    ]
+    return sum(ends) / len(ends)
+
+
 def in_company(bare: EngineProfile, crowds: Sequence[Sequence[Seen]], *, in_tiers: bool) -> EngineProfile:
     """With what Kafka, the batcher and the bench take of its cores: so much slower as a full engine was beside them.
 
-    bare: driven directly, while they had nothing to do.
+    bare: driven directly, while they had nothing to do. crowds: each began with an engine that had nothing to do.
     """
-    found = [capacity(each, bare.rows) for each in crowds]
+    found = sum(map(mean_end_s, crowds))
     slower = 1.0
-    # What realtime takes is not in proportion to it: half of the error is gone with each round, or more.
-    for _ in range(COMPANY_ROUNDS):
-        expected = [
-            capacity(simulated(each, bare.slowed(slower), 1.0, in_tiers=in_tiers), bare.rows) for each in crowds
-        ]
-        slower *= sum(expected) / sum(found)
+    # The crowd's arrivals, and what realtime takes, are not in proportion: half of the error is gone with each step.
+    for _ in range(COMPANY_STEPS):
+        expected = [simulated(each, bare.slowed(slower), 1.0, in_tiers=in_tiers) for each in crowds]
+        slower *= found / sum(map(mean_end_s, expected))
     return bare.slowed(slower)
 
 
