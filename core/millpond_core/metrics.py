@@ -91,6 +91,9 @@ ENGINE_SECONDS = Histogram(
 MODEL_ANSWERS = Gauge(
     "millpond_model_answers", "1 while a model's process in Triton answers, else 0", ("model", "process")
 )
+MODEL_ROWS = Gauge(
+    "millpond_model_rows", "Rows that a model's process is given at the same time, at most", ("model", "process")
+)
 BATCH_ROWS = Histogram("millpond_batch_rows", "Requests in one batch", ("model", "tier"), buckets=ROWS)
 BATCH_WAIT_SECONDS = Histogram(
     "millpond_batch_wait_seconds", "How long a request waited for its batch", ("model", "tier"), buckets=WAIT_S

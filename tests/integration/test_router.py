@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from aiokafka.record.default_records import (
     _DefaultRecordBatchBuilderPy,  # pyright: ignore[reportPrivateUsage]
 )
 from confluent_kafka import Consumer, Message, Producer
+from prometheus_client import REGISTRY
 
 from millpond.v1 import envelope_pb2, feedback_pb2, request_pb2, result_pb2
 from millpond_cli import feedback_topic, metrics_page
@@ -35,10 +37,13 @@ from millpond_cli.stack import Stack, free_port_base
 from millpond_core import topics
 from millpond_core.embedding import unpack
 from millpond_core.errors import Code
+from millpond_core.settings import Settings
 from millpond_core.telemetry import TRACEPARENT
 from millpond_router import head_folder
 from millpond_router.ahead import FAR_BEHIND
+from millpond_router.brain import NOTHING, Brain
 from millpond_router.heads import Heads, write
+from millpond_router.learning import learn
 from millpond_router.outcomes import ALARM
 from millpond_router.settings import RouterSection
 
@@ -261,6 +266,22 @@ def test_a_tenants_floor_is_met_and_outcomes_move_what_is_promised(pond: Pond) -
     # 2,000 good answers where some were promised to be bad: the promises were wrong, and that is named.
     assert pond.counted("millpond_promise_drift") >= ALARM
     pond.await_log(f"{option.model} answers better than promised")
+    # A router that is not to learn names it as well, and promises what it did.
+    brain = Brain(pond.run / "heads")
+    brain.look()
+    asyncio.run(meet_drift(settings_of(pond.stack.addresses), brain, option.model))
+    assert brain.learned is NOTHING
+
+
+async def meet_drift(settings: Settings, brain: Brain, model: str) -> None:
+    listening = asyncio.create_task(learn(settings, brain, teach=False))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while (REGISTRY.get_sample_value("millpond_promise_drift", {"model": model}) or 0) < ALARM:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    finally:
+        listening.cancel()
+        await asyncio.wait([listening])
 
 
 def test_the_command_line_tells_what_the_router_would_decide(pond: Pond) -> None:

@@ -144,9 +144,13 @@ def replica(triton: Triton, model: ModelSettings, settings: BatcherSection, *, u
 
 
 def answers(replica: Replica) -> float | None:
+    return told(replica, "millpond_model_answers")
+
+
+def told(replica: Replica, metric: str) -> float | None:
     """As Prometheus has it."""
     labels = {"model": Settings().model_of_role("small").name, "process": replica.name}
-    return REGISTRY.get_sample_value("millpond_model_answers", labels)
+    return REGISTRY.get_sample_value(metric, labels)
 
 
 @pytest_asyncio.fixture
@@ -462,7 +466,7 @@ async def test_what_the_engine_said_of_its_queue_lowers_what_it_is_given(pond: P
     limit = pond.replicas[0].limit
     before = limit.rows
     await pond.outcome(pond.start("queued", TIER_STANDARD))
-    assert limit.rows < before
+    assert told(pond.replicas[0], "millpond_model_rows") == limit.rows < before
 
 
 async def test_places_and_tokens_are_given_back_whatever_became_of_a_row(pond: Pond) -> None:

@@ -119,6 +119,7 @@ class Lane:
         self._draining = False
         self._timer: asyncio.TimerHandle | None = None
         for replica in replicas:
+            self._count_rows(replica)
             self._revive(replica)
 
     def start(self, jobs: Sequence[Job]) -> None:
@@ -465,6 +466,10 @@ class Lane:
         self._backlog.refund(row.waiting, row.waiting.tokens - used)
         if completion.first_token_s is not None and not row.urgent:
             replica.limit.answered(sent_s=began, now=now, waited_s=completion.first_token_s, running=replica.rows)
+            self._count_rows(replica)
+
+    def _count_rows(self, replica: Replica) -> None:
+        metrics.series(metrics.MODEL_ROWS, self._model.name, replica.name).set(replica.limit.rows)
 
     def _answer(self, row: Row, span: Span, completion: Completion, seconds: float) -> None:
         name = self._model.name
