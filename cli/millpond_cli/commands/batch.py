@@ -28,7 +28,7 @@ def hold(batch: Name, tenant: Tenant = NO_TENANT) -> None:
 def resume(batch: Name, tenant: Tenant = NO_TENANT) -> None:
     """Go on with a batch that is held, by somebody or since its first answers failed their checks."""
     say("resume_batch", batch, tenant)
-    print(f"{batch}: goes on")
+    print(f"{batch}: goes on, where it was held or cancelled")
 
 
 def cancel(batch: str, tenant: str) -> None:

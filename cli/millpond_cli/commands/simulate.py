@@ -91,7 +91,8 @@ def simulate(  # noqa: PLR0917
         if least is None:
             raise CommandError(f"simulate: even {MOST_REPLICAS} engines do not keep {find:.2%} of the deadlines", 1)
         found["replicas_needed"] = least
-        console.print(f"{least} engines keep {find:.2%} of the deadlines of every tier")
+        keep = "1 engine keeps" if least == 1 else f"{least} engines keep"
+        console.print(f"{keep} {find:.2%} of the deadlines of every tier")
         targets = [
             target(f"deadlines kept, {word}", each["hit_rate"], "share", find, "higher")
             for word, each in found["tiers"].items()
@@ -115,7 +116,7 @@ def table(found: dict[str, Any]) -> Table:
         row = (f"{each['requests']:,}", f"{each['hit_rate']:.2%}", f"{each['p50_s']:,} s", f"{each['p99_s']:,} s")
         shown.add_row(word, *row)
     shown.caption = (
-        f"{found['replicas']} engines busy {found['utilisation']:.0%} of {found['wall_s']:,} s, "
+        f"{found['replicas']} engine{'s' if found['replicas'] > 1 else ''} busy {found['utilisation']:.0%} of {found['wall_s']:,} s, "
         f"{found['tokens_per_s']:,} tokens/s, ${found['usd']:,}"
     )
     return shown
