@@ -115,8 +115,9 @@ def table(found: dict[str, Any]) -> Table:
     for word, each in found["tiers"].items():
         row = (f"{each['requests']:,}", f"{each['hit_rate']:.2%}", f"{each['p50_s']:,} s", f"{each['p99_s']:,} s")
         shown.add_row(word, *row)
+    engines = "1 engine" if found["replicas"] == 1 else f"{found['replicas']} engines"
     shown.caption = (
-        f"{found['replicas']} engine{'s' if found['replicas'] > 1 else ''} busy {found['utilisation']:.0%} of {found['wall_s']:,} s, "
+        f"{engines} busy {found['utilisation']:.0%} of {found['wall_s']:,} s, "
         f"{found['tokens_per_s']:,} tokens/s, ${found['usd']:,}"
     )
     return shown
