@@ -55,3 +55,10 @@ def test_a_schema_may_refer_to_its_own_parts() -> None:
     parts = {"year": {"$ref": "#/$defs/year"}, "within": {"$ref": "#"}}
     schema = {"$defs": {"year": {"type": "integer"}}, "properties": parts}
     BatcherSettings.model_validate({"batcher": {"checks": {"form": {"json_schema": schema}}}})
+
+
+@pytest.mark.parametrize("reserved", [144, 200])
+def test_places_that_are_all_for_realtime_are_named_at_start(reserved: int) -> None:
+    with pytest.raises(ValidationError, match=f"reserved_rows: {reserved} of the 144 rows of smollm2-135m"):
+        BatcherSettings.model_validate({"batcher": {"reserved_rows": reserved}})
+    BatcherSettings.model_validate({"batcher": {"reserved_rows": 143}})

@@ -221,6 +221,17 @@ class BatcherSettings(Settings):
         return batcher
 
     @model_validator(mode="after")
+    def _every_tier_has_places(self) -> Self:
+        reserved = self.batcher.reserved_rows
+        for model in self.models:
+            if model.kind == "triton" and model.max_rows <= reserved:
+                raise ValueError(
+                    f"batcher.reserved_rows: {reserved} of the {model.max_rows} rows of {model.name} (max_rows) are "
+                    "for realtime alone, and none is left for the other tiers: lower it, or raise max_rows"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _templates_compile(self) -> Self:
         for model in self.models:
             if model.kind == "triton":
