@@ -231,6 +231,7 @@ def test_a_request_goes_on_with_its_decision_and_its_embedding(pond: Pond) -> No
 
 
 def test_the_heads_judge_each_prompt_and_the_result_can_tell_why(pond: Pond) -> None:
+    warm_embedder(pond)
     judgement = pond.route(request_of("Transfer 200 dollars from savings to checking.")).decision.judgement
     assert judgement.heads.startswith(SHIPPED.version)
     assert judgement.domain == "banking"
@@ -240,6 +241,7 @@ def test_the_heads_judge_each_prompt_and_the_result_can_tell_why(pond: Pond) -> 
 
 
 def test_a_tenants_floor_is_met_and_outcomes_move_what_is_promised(pond: Pond) -> None:
+    warm_embedder(pond)
     ask = request_of("Which planet is the largest?", tenant="careful")
     before = pond.route(ask).decision
     assert (before.model, before.reasons[-1].code) == ("stand-in-large", "quality.cheapest")
