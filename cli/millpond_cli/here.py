@@ -40,7 +40,7 @@ def configuration_here(given: Path | None = None) -> Path:
 
 def check_settings(config: Path | None) -> None:
     """Name what is wrong with the services' settings before anything is started: exit status 2."""
-    settings = _settings(Settings, config)
+    settings = settings_by(Settings, config)
     large = settings.model_of_role("frontier")
     if os.environ.get("MILLPOND_PROVIDER_BASE_URL") and (large.provider_model or large.name) == STAND_IN:
         raise CommandError("MILLPOND_PROVIDER_BASE_URL names a provider: MILLPOND_PROVIDER_MODEL must name its model")
@@ -59,7 +59,16 @@ def settings_of(addresses: Addresses) -> Settings:
         "otlp_endpoint": addresses.otlp,
         "traces_file": Path(addresses.traces_file) if addresses.traces_file else None,
     }
-    return _settings(Settings, _told(addresses)).model_copy(update=where)
+    return settings_by(Settings, _told(addresses)).model_copy(update=where)
+
+
+def settings_by(kind: type[S], config: Path | None) -> S:
+    """Those that a stack would be started with, whatever runs. config: in place of the file in the environment.
+
+    Exit status 2 for a wrong one.
+    """
+    os.environ[FILE_VARIABLE] = str(configuration(config))
+    return load(kind, "millpond")
 
 
 def settings_here(kind: type[S], config: Path | None = None) -> S:
@@ -67,14 +76,9 @@ def settings_here(kind: type[S], config: Path | None = None) -> S:
 
     Exit status 2 for a wrong one.
     """
-    return _settings(kind, configuration_here(config))
+    return settings_by(kind, configuration_here(config))
 
 
 def _told(addresses: Addresses) -> Path | None:
     """The file that the stack's services were told to read."""
     return Path(addresses.config) if addresses.config else None
-
-
-def _settings(kind: type[S], config: Path | None) -> S:
-    os.environ[FILE_VARIABLE] = str(configuration(config))
-    return load(kind, "millpond")

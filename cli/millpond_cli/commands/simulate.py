@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +13,13 @@ from rich.table import Table
 
 from millpond_batcher.settings import BatcherSettings, policy_of
 from millpond_cli.commands.options import Config, existing
-from millpond_cli.configuration import configuration
 from millpond_cli.environment import environment
 from millpond_cli.errors import CommandError
 from millpond_cli.figures import show_targets, target, writable, write
+from millpond_cli.here import settings_by
 from millpond_cli.setup.home import home
 from millpond_cli.simulation import engine_profile, trace
 from millpond_cli.simulation.simulation import Known, Outcome, Simulation, TooLong, figures, learned, least_replicas
-from millpond_core.settings import FILE_VARIABLE, load
 
 MOST_REPLICAS = 4096
 """Beyond it no answer is looked for."""
@@ -69,8 +67,7 @@ def simulate(  # noqa: PLR0917
     )
     if not arrivals:
         raise CommandError("simulate: no request arrives in that time: raise --rate or --duration-s")
-    os.environ[FILE_VARIABLE] = str(configuration(config))
-    settings = load(BatcherSettings, "millpond")
+    settings = settings_by(BatcherSettings, config)
     small = settings.model_of_role("small").model_copy(update={"max_rows": of_engine.all_rows})
     policy = policy_of(settings, settings.batcher, small)
 

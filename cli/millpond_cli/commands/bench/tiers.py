@@ -133,7 +133,7 @@ class Burst:
 def tiers(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
     scale: Annotated[float, typer.Option(min=0.1, help="Of the deadlines 1, 30 and 120 s, and of the burst.")] = 1.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Bursts of each kind, one after the other.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Bursts for the batcher and for first come first served.")] = 3,
     port_base: PortBase = stack.DEFAULT_PORT_BASE,
 ) -> None:
     """Deadlines kept where twice the capacity arrives in a burst: by the batcher, first come first served, by Triton.
@@ -197,11 +197,10 @@ def tiers(
             seen[TRITON] += play_triton(own, peer.address, plan_of(rows_per_s, scale), scale)
     found = {name: by_tier(those, scale) for name, those in seen.items()}
     profiles = [burst.profile(bare, scale) for burst in bursts]
-    expected: dict[str, dict[str, Any]] = {}
-    for name in (BATCHER, FIRST_COME):
-        of_engine = [(burst, profile) for burst, profile in zip(bursts, profiles, strict=True) if burst.name == name]
-        those = [simulated(burst.seen, profile, scale, in_tiers=burst.in_tiers) for burst, profile in of_engine]
-        expected[name] = by_tier([each for of_burst in those for each in of_burst], scale)
+    played: dict[str, list[Seen]] = {BATCHER: [], FIRST_COME: []}
+    for burst, profile in zip(bursts, profiles, strict=True):
+        played[burst.name] += simulated(burst.seen, profile, scale, in_tiers=burst.in_tiers)
+    expected = {name: by_tier(those, scale) for name, those in played.items()}
     targets = targets_of(found)
     for name, each in expected.items():
         targets += agreement(name, found[name], each)
